@@ -1,0 +1,156 @@
+//! What can be wrong with a capture or an activation file.
+
+use std::path::PathBuf;
+
+use brenier_residual::ResidualError;
+
+/// Errors of this crate. Each is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaptureError {
+    /// A name that is no position.
+    #[error(
+        "unknown position `{name}`: expected `last`, `all`, or a negative offset such as `-5..` (the last five tokens)"
+    )]
+    UnknownPosition {
+        /// The name as given.
+        name: String,
+    },
+    /// Nothing to capture from.
+    #[error("no prompt: expected at least one")]
+    NoPrompts,
+    /// Nothing to capture.
+    #[error("no hook point and no logits: expected at least one place to capture")]
+    NoPoints,
+    /// A place outside the model.
+    #[error("{point}: the model has {layers} layers, numbered from 0")]
+    LayerOutside {
+        /// The hook point.
+        point: String,
+        /// Layers of the model.
+        layers: u16,
+    },
+    /// A prompt with fewer tokens than were asked for.
+    #[error(
+        "prompt {prompt} (counted from 1) has {found} tokens, but position -{wanted}.. needs {wanted}: ask for fewer, or leave it out"
+    )]
+    ShortPrompt {
+        /// The prompt, from 1.
+        prompt: usize,
+        /// Tokens asked for.
+        wanted: usize,
+        /// Tokens it has.
+        found: usize,
+    },
+    /// A prompt that the model cannot take.
+    #[error("prompt {prompt} (counted from 1): {source}")]
+    Prompt {
+        /// The prompt, from 1.
+        prompt: usize,
+        /// What is wrong with it.
+        source: ResidualError,
+    },
+    /// A batch that the model cannot take.
+    #[error(transparent)]
+    Batch(#[from] ResidualError),
+    /// A tensor that could not be read back from the device.
+    #[error("cannot read a tensor back from the device: {reason}")]
+    Device {
+        /// What the backend said.
+        reason: String,
+    },
+    /// A file that the system does not let us read or write.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that is truncated or no safetensors file.
+    #[error("{} is not a sound safetensors file: {reason}; it may be truncated, capture or download it again", path.display())]
+    NotSafetensors {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        reason: String,
+    },
+    /// A tensor that is not `[n, d]`.
+    #[error("{}: tensor `{tensor}`: expected shape [n, d] (one activation a row), found {shape:?}; take one position so that it has two dimensions", path.display())]
+    Rank {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A tensor of another element type.
+    #[error("{}: tensor `{tensor}`: expected F32, F64, F16 or BF16, found {dtype}", path.display())]
+    Dtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its element type.
+        dtype: String,
+    },
+    /// A tensor without rows or columns.
+    #[error("{}: tensor `{tensor}` is empty: shape {shape:?}", path.display())]
+    EmptyTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A file that holds no activations.
+    #[error("{} holds no activations: expected [n, d] tensors in F32, F64, F16 or BF16, found {found}", path.display())]
+    NoTensors {
+        /// The file.
+        path: PathBuf,
+        /// The names in it.
+        found: String,
+    },
+    /// A name that the file does not have.
+    #[error("{}: no tensor `{tensor}`; it has {found}", path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The name asked for.
+        tensor: String,
+        /// The names in it.
+        found: String,
+    },
+    /// A row index that does not fit the rows.
+    #[error("{}: tensor `{tensor}`: expected {expected}, found {found}", path.display())]
+    RowIndex {
+        /// The file.
+        path: PathBuf,
+        /// The index tensor.
+        tensor: String,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// Two files without a tensor of the same name.
+    #[error("no tensor name in common: {} has {left_names}; {} has {right_names}", left.display(), right.display())]
+    NothingInCommon {
+        /// One file.
+        left: PathBuf,
+        /// The names in it.
+        left_names: String,
+        /// The other file.
+        right: PathBuf,
+        /// The names in it.
+        right_names: String,
+    },
+    /// An output that is there already.
+    #[error("{} exists already: choose another name or pass --force", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+}

@@ -1,0 +1,495 @@
+//! Every argument of the program.
+
+use std::path::PathBuf;
+
+use brenier::capture::Position;
+use brenier::residual::{Site, TokenSet};
+use brenier::transport;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::select::{Batch, Dtype, Layers};
+
+/// Capture the activations of a language model, fit optimal-transport maps between two sets of them, apply the
+/// maps inside the forward pass, and measure what that did.
+#[derive(Debug, Parser)]
+#[command(name = "brenier", version, about, propagate_version = true)]
+#[command(
+    after_help = "Begin with `brenier demo`. Exit codes: 0 done, 2 wrong usage or bad input, 1 anything else."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// Where to compute: auto, cpu, or cuda, rocm, metal, vulkan, wgpu where compiled in (`cuda:1` is the second)
+    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
+    pub device: String,
+    /// Dtype of weights and activations; auto is f32 on a CPU and the checkpoint's own elsewhere
+    #[arg(long, global = true, default_value = "auto", value_name = "auto|f32|bf16|f16")]
+    pub dtype: Dtype,
+    /// Seed of everything that draws
+    #[arg(long, global = true, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    /// Prompts computed at once; auto goes by the prompts' length and the model's width
+    #[arg(long, global = true, default_value = "auto", value_name = "N|auto")]
+    pub batch: Batch,
+    /// No progress and no tables, only errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// The result as JSON on stdout, and nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The whole study on the built-in model: no argument, no download, about a minute
+    Demo(Demo),
+    /// What a model directory holds, and what becomes of a prompt
+    Inspect(Inspect),
+    /// Activations of prompts, to a file
+    Capture(Capture),
+    /// Maps between two activation files, with their certificates
+    Fit(Fit),
+    /// Maps on activation rows, off-line
+    Apply(Apply),
+    /// Completions, with or without maps in the forward pass
+    Generate(Generate),
+    /// Refusals, right answers, perplexity and KL, with or without maps
+    Score(Score),
+    /// The protocol: capture and fit on train, choose on val, report every method on test
+    Study(Study),
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where to write; a former demo there is replaced
+    #[arg(long, default_value = "brenier-demo", value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelDir {
+    /// Model in Hugging Face layout: config.json, *.safetensors, tokenizer.json
+    #[arg(long = "model", value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// How prompts are put to the model.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Prompts")]
+pub struct PromptArgs {
+    /// Put prompts to the model as they are, without its chat template
+    #[arg(long)]
+    pub raw: bool,
+    /// A system message before each prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    pub system: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Auto,
+    Jsonl,
+    AdvbenchCsv,
+    HarmbenchCsv,
+    JailbreakbenchCsv,
+    AlpacaJson,
+    Lines,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    #[command(flatten)]
+    pub model: ModelDir,
+    /// Show this prompt rendered, its token ids, and the position that is captured
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Take the prompt as it is, without the chat template
+    #[arg(long, requires = "prompt")]
+    pub raw: bool,
+    /// A system message before the prompt
+    #[arg(long, value_name = "TEXT", requires = "prompt", conflicts_with = "raw")]
+    pub system: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Capture {
+    #[command(flatten)]
+    pub model: ModelDir,
+    /// Prompt file; `-` is stdin
+    #[arg(long, value_name = "FILE")]
+    pub prompts: PathBuf,
+    /// Format of the prompt file; auto goes by its name and how it begins
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    pub format: Format,
+    /// Activation file to write (safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Where in a block, comma-separated: resid_pre, attn_out, resid_mid, mlp_out, resid_post; or logits
+    #[arg(long, default_value = "resid_post", value_delimiter = ',', num_args = 1.., value_name = "SITE")]
+    pub sites: Vec<CaptureSite>,
+    /// Decoder blocks, from 0: all, numbers and ranges (`3,5-9`), or depth (`40%-60%`)
+    #[arg(long, default_value = "all", value_name = "LAYERS")]
+    pub layers: Layers,
+    /// Tokens: last, all, or `-K..` for the last K of each prompt
+    #[arg(long, default_value = "last", allow_hyphen_values = true, value_name = "last|all|-K..")]
+    pub position: Position,
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    /// Overwrite the output
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// A site of a block, or the logits after the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaptureSite {
+    Block(Site),
+    Logits,
+}
+
+impl std::str::FromStr for CaptureSite {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "logits" => Ok(Self::Logits),
+            _ => name.parse().map(Self::Block).map_err(|_| {
+                "expected resid_pre, attn_out, resid_mid, mlp_out, resid_post or logits".to_owned()
+            }),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Fit {
+    /// Activations of the behaviour to be changed
+    #[arg(long, value_name = "FILE")]
+    pub source: PathBuf,
+    /// Activations to be reached
+    #[arg(long, value_name = "FILE")]
+    pub target: PathBuf,
+    /// Held-out source rows for the certificate
+    #[arg(long, value_name = "FILE", requires = "target_val")]
+    pub source_val: Option<PathBuf>,
+    /// Held-out target rows for the certificate
+    #[arg(long, value_name = "FILE", requires = "source_val")]
+    pub target_val: Option<PathBuf>,
+    /// Map file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// pca-ot, gated, ot, mean, rfa, ace, act-linear or act-gaussian
+    #[arg(long, default_value = "pca-ot", value_name = "NAME")]
+    pub method: transport::Method,
+    #[command(flatten)]
+    pub options: FitArgs,
+    /// Only the tensors of these layers
+    #[arg(long, default_value = "all", value_name = "LAYERS")]
+    pub layers: Layers,
+    /// Overwrite the output
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// How maps are fitted.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Fit")]
+pub struct FitArgs {
+    /// Principal components K that the map acts in
+    #[arg(long, default_value_t = 2, value_name = "K")]
+    pub components: usize,
+    /// What moves besides: the mean inside the subspace alone, or the whole mean
+    #[arg(long, value_enum, default_value_t = Shift::Subspace)]
+    pub shift: Shift,
+    /// What weighs the same in the principal axes: every row, or both classes
+    #[arg(long, value_enum, default_value_t = Pooling::Rows)]
+    pub pooling: Pooling,
+    /// Shrinkage of the covariances towards a multiple of the identity: auto (Ledoit and Wolf), or 0 to 1
+    #[arg(long, default_value = "0", value_name = "auto|X")]
+    pub shrinkage: ShrinkageArg,
+    /// Covariances over n-1 (sample) or n (population)
+    #[arg(long, value_enum, default_value_t = Covariance::Sample)]
+    pub covariance: Covariance,
+    /// Added to the diagonal of both covariances as it is, as POT's `reg`
+    #[arg(long, allow_negative_numbers = true, value_name = "X")]
+    pub reg_abs: Option<f64>,
+    /// Gate: what the log-odds are divided by
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0, value_name = "T")]
+    pub gate_temperature: f64,
+    /// Gate: posterior below which nothing moves
+    #[arg(long, allow_negative_numbers = true, value_name = "P")]
+    pub gate_threshold: Option<f64>,
+    /// Gate: prior share of the source
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.5, value_name = "P")]
+    pub gate_prior: f64,
+    /// Gate: shrinkage of the classes' covariances, as --shrinkage
+    #[arg(long, default_value = "auto", value_name = "auto|X")]
+    pub gate_shrinkage: ShrinkageArg,
+    /// AcT: move a coordinate only inside these two quantiles of its source values, e.g. `0,1`
+    #[arg(long, value_delimiter = ',', num_args = 2, value_name = "LOW,HIGH")]
+    pub act_quantiles: Option<Vec<f64>>,
+}
+
+impl FitArgs {
+    /// The options as the library has them.
+    pub fn options(&self) -> transport::FitOptions {
+        transport::FitOptions {
+            components: self.components,
+            shift: match self.shift {
+                Shift::Subspace => transport::Shift::Subspace,
+                Shift::Full => transport::Shift::Full,
+            },
+            pooling: match self.pooling {
+                Pooling::Rows => transport::Pooling::Rows,
+                Pooling::Classes => transport::Pooling::Classes,
+            },
+            shrinkage: self.shrinkage.0,
+            covariance: match self.covariance {
+                Covariance::Sample => transport::Covariance::Sample,
+                Covariance::Population => transport::Covariance::Population,
+            },
+            reg_abs: self.reg_abs,
+            gate: transport::GateOptions {
+                temperature: self.gate_temperature,
+                threshold: self.gate_threshold,
+                prior: self.gate_prior,
+                shrinkage: self.gate_shrinkage.0,
+            },
+            act_quantiles: self
+                .act_quantiles
+                .as_deref()
+                .and_then(|pair| Some((*pair.first()?, *pair.get(1)?))),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shift {
+    Subspace,
+    Full,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Pooling {
+    Rows,
+    Classes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Covariance {
+    Sample,
+    Population,
+}
+
+/// A shrinkage intensity on the command line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ShrinkageArg(pub transport::Shrinkage);
+
+impl std::str::FromStr for ShrinkageArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            _ if text == "auto" => Ok(Self(transport::Shrinkage::Auto)),
+            Ok(intensity) if (0.0..=1.0).contains(&intensity) => {
+                Ok(Self(transport::Shrinkage::Fixed(intensity)))
+            }
+            _ => Err("expected auto or a number from 0 to 1".to_owned()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// Map file
+    #[arg(long, value_name = "FILE")]
+    pub map: PathBuf,
+    /// Activation file to read
+    #[arg(long = "in", value_name = "FILE")]
+    pub input: PathBuf,
+    /// Activation file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// How far to go along the map: 0 not at all, 1 all the way
+    #[arg(long, default_value_t = 1.0, allow_hyphen_values = true, value_name = "X")]
+    pub strength: f64,
+    /// The tensor to map, where its name is not the map's
+    #[arg(long, value_name = "NAME")]
+    pub tensor: Option<String>,
+    /// The entry of the map file, where it holds several and none has the tensor's name
+    #[arg(long, value_name = "NAME", requires = "tensor")]
+    pub entry: Option<String>,
+    /// Overwrite the output
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Maps in the forward pass.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Intervention")]
+pub struct MapArgs {
+    /// Map file; without it the model runs untouched
+    #[arg(long, value_name = "FILE")]
+    pub map: Option<PathBuf>,
+    /// Layers to act on: those of the file's entries to use, or where its only entry is to go
+    #[arg(long, requires = "map", value_name = "LAYERS")]
+    pub layers: Option<Layers>,
+    /// How far to go along the map: 0 not at all, 1 all the way
+    #[arg(long, default_value_t = 1.0, allow_hyphen_values = true, value_name = "X")]
+    pub strength: f64,
+    /// Tokens to act on; `last` is the last of the prompt, where maps are fitted
+    #[arg(long, value_enum, default_value_t = Tokens::LastAndGenerated)]
+    pub tokens: Tokens,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tokens {
+    All,
+    Prompt,
+    Last,
+    Generated,
+    #[value(name = "last+generated")]
+    LastAndGenerated,
+}
+
+impl From<Tokens> for TokenSet {
+    fn from(tokens: Tokens) -> Self {
+        match tokens {
+            Tokens::All => Self::All,
+            Tokens::Prompt => Self::Prompt,
+            Tokens::Last => Self::Last,
+            Tokens::Generated => Self::Generated,
+            Tokens::LastAndGenerated => Self::LastAndGenerated,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Generate {
+    #[command(flatten)]
+    pub model: ModelDir,
+    /// Prompt file; `-` is stdin
+    #[arg(long, value_name = "FILE")]
+    pub prompts: PathBuf,
+    /// Format of the prompt file; auto goes by its name and how it begins
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    pub format: Format,
+    /// JSONL file to write; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub map: MapArgs,
+    #[command(flatten)]
+    pub sampling: Sampling,
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    /// Overwrite the output
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct Sampling {
+    /// Most tokens to generate
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    pub max_new_tokens: usize,
+    /// Draw at this temperature; without it, or at 0, the likeliest token is taken
+    #[arg(long, allow_negative_numbers = true, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Draw among the K likeliest
+    #[arg(long, requires = "temperature", value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Draw among the likeliest that together have probability P
+    #[arg(long, allow_negative_numbers = true, requires = "temperature", value_name = "P")]
+    pub top_p: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Match {
+    /// The trimmed completion is the answer
+    Exact,
+    /// The completion holds the answer
+    Contains,
+}
+
+#[derive(Debug, Args)]
+pub struct Score {
+    #[command(flatten)]
+    pub model: ModelDir,
+    /// Prompts whose completions are judged
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Format of the prompt file; auto goes by its name and how it begins
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    pub format: Format,
+    /// Right answers to the prompts, `{"prompt", "answer"}` a line
+    #[arg(long, value_name = "FILE", requires = "prompts")]
+    pub answers: Option<PathBuf>,
+    /// When an answer is right
+    #[arg(long = "match", value_enum, default_value_t = Match::Exact)]
+    pub matching: Match,
+    /// A JSON list of phrases that make a completion a refusal; without it the published list
+    #[arg(long, value_name = "FILE")]
+    pub refusal_phrases: Option<PathBuf>,
+    /// Passages for perplexity, one a line
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Prompts for the KL divergence from the untouched model
+    #[arg(long, value_name = "FILE", requires = "map")]
+    pub harmless: Option<PathBuf>,
+    /// Most tokens to generate
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub max_new_tokens: usize,
+    #[command(flatten)]
+    pub map: MapArgs,
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    /// Also write the JSON here
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Overwrite the output
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Study {
+    #[command(flatten)]
+    pub model: ModelDir,
+    /// Directory with {source,target}_{train,val,test}.jsonl and, optionally, answers, text.txt and
+    /// refusal_phrases.json
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Directory to write report.json, report.html, manifest.json and maps/ into
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Layers to try
+    #[arg(long, default_value = "all", value_name = "LAYERS")]
+    pub layers: Layers,
+    /// Numbers of principal components to try
+    #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "K,K,..")]
+    pub components: Vec<usize>,
+    /// Methods to report
+    #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "NAME,..")]
+    pub methods: Vec<transport::Method>,
+    /// When an answer is right
+    #[arg(long = "match", value_enum, default_value_t = Match::Exact)]
+    pub matching: Match,
+    /// Most tokens to generate
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub max_new_tokens: usize,
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    /// Overwrite the output
+    #[arg(long)]
+    pub force: bool,
+}

@@ -1,0 +1,70 @@
+//! `brenier capture`.
+
+use brenier::capture::{Request, capture};
+use brenier::residual::{HookPoint, ResidualModel};
+use serde_json::json;
+
+use crate::args::{Capture, CaptureSite, Common};
+use crate::console::Console;
+use crate::failure::usage_error;
+use crate::input::{Subject, check_out, prompt_hash, shown};
+
+pub fn run(args: &Capture, common: &Common, console: &Console) -> anyhow::Result<()> {
+    check_out(&args.out, args.force)?;
+    let subject = Subject::load(&args.model.dir, &args.prompt, common, console)?;
+    let spec = subject.model.decoder().spec();
+    let layers = args.layers.of(spec.layers).map_err(usage_error)?;
+    let sites = args.sites.iter().filter_map(|site| match site {
+        CaptureSite::Block(site) => Some(*site),
+        CaptureSite::Logits => None,
+    });
+    let request = Request {
+        points: sites.flat_map(|site| layers.iter().map(move |&layer| HookPoint { layer, site })).collect(),
+        logits: args.sites.contains(&CaptureSite::Logits),
+        position: args.position,
+        batch: common.batch.rows(),
+    };
+    let prompts = subject.read_prompts(&args.prompts, args.format)?;
+
+    let bar = console.bar("capturing", prompts.ids.len());
+    let mut activations =
+        capture(subject.model.decoder(), &prompts.ids, &request, &mut (), &mut |done| bar.add(done))?;
+    drop(bar);
+    let metadata = &mut activations.metadata;
+    let mut note = |key: &str, value: String| metadata.insert(key.to_owned(), value);
+    note("model.sha256", subject.model.sha256().to_owned());
+    note("model.architecture", spec.architecture.clone());
+    note("model.layers", spec.layers.to_string());
+    let template = subject.model.template().map(|template| template.sha256());
+    note("template.sha256", template.filter(|_| !args.prompt.raw).unwrap_or_else(|| "none".to_owned()));
+    if let Some(hash) = prompt_hash(&args.prompts)? {
+        note("prompts.sha256", hash);
+    }
+    note("brenier.version", env!("CARGO_PKG_VERSION").to_owned());
+    activations.write(&args.out, args.force)?;
+
+    let shapes: serde_json::Map<_, _> = activations
+        .tensors
+        .iter()
+        .map(|(name, rows)| (name.clone(), json!([rows.nrows(), rows.ncols()])))
+        .collect();
+    let result = json!({
+        "out": args.out, "prompts": prompts.ids.len(), "position": args.position.to_string(),
+        "tensors": shapes, "metadata": activations.metadata,
+    });
+    console.result(&result, || {
+        let first = activations.tensors.iter().next();
+        let (name, rows) = first.map_or((String::new(), 0), |(name, rows)| (name.clone(), rows.nrows()));
+        let more = match activations.tensors.len() {
+            0 | 1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        format!(
+            "{}: {rows} rows of {name}{more}, from {} prompts of {}",
+            args.out.display(),
+            prompts.ids.len(),
+            shown(&args.prompts)
+        )
+    })?;
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! `brenier fit`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+use brenier::capture::{ActivationFile, common_tensors};
+use brenier::map::{MapEntry, MapFile};
+use brenier::model::sha256_file;
+use brenier::residual::HookPoint;
+use brenier::transport::{Certificate, fit};
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::json;
+
+use crate::args::Fit;
+use crate::console::Console;
+use crate::failure::usage_error;
+use crate::input::check_out;
+
+pub fn run(args: &Fit, console: &Console) -> anyhow::Result<()> {
+    check_out(&args.out, args.force)?;
+    let options = args.options.options();
+    options.check()?;
+    let (source, target) = (ActivationFile::open(&args.source)?, ActivationFile::open(&args.target)?);
+    let held_out = match (&args.source_val, &args.target_val) {
+        (Some(source), Some(target)) => Some((ActivationFile::open(source)?, ActivationFile::open(target)?)),
+        _ => None,
+    };
+    let names = chosen(args, &source, common_tensors(&source, &target)?)?;
+
+    let bar = console.bar("fitting", names.len());
+    let mut file = MapFile { entries: BTreeMap::new(), metadata: provenance(args)? };
+    let mut certificates = Vec::new();
+    for name in names {
+        let (s, t) = (source.rows(&name)?.to_f64(), target.rows(&name)?.to_f64());
+        let val = match &held_out {
+            Some((source, target)) => Some((source.rows(&name)?.to_f64(), target.rows(&name)?.to_f64())),
+            None => None,
+        };
+        let val = val.as_ref().map(|(s, t)| (s.as_ref(), t.as_ref()));
+        let fitted = fit(args.method, s.as_ref(), t.as_ref(), &options, val).with_context(|| {
+            format!("tensor `{name}` of {} and {}", args.source.display(), args.target.display())
+        })?;
+        let certificate = serde_json::to_value(&fitted.certificate).context("certificate")?;
+        let entry = MapEntry { map: fitted.map, certificate, method: fitted.method.to_string() };
+        file.entries.insert(name.clone(), entry);
+        certificates.push((name, fitted.certificate));
+        bar.add(1);
+    }
+    drop(bar);
+    file.write(&args.out, args.force)?;
+
+    let maps: serde_json::Map<_, _> =
+        file.entries.iter().map(|(name, entry)| (name.clone(), entry.certificate.clone())).collect();
+    let result =
+        json!({"out": args.out, "method": args.method.name(), "sha256": file.sha256()?, "maps": maps});
+    console.result(&result, || table(&certificates, &args.out))?;
+    Ok(())
+}
+
+/// The tensors of the chosen layers.
+fn chosen(args: &Fit, source: &ActivationFile, names: Vec<String>) -> anyhow::Result<Vec<String>> {
+    if args.layers.is_all() {
+        return Ok(names);
+    }
+    let layer = |name: &String| name.parse::<HookPoint>().ok().map(|at| at.layer);
+    let highest = source.names().iter().filter_map(layer).max();
+    let stated = source.metadata().get("model.layers").and_then(|layers| layers.parse().ok());
+    let Some(layers) = stated.or(highest.map(|layer| layer.saturating_add(1))) else {
+        return Err(usage_error(format!(
+            "--layers {}: {} names no layers in its tensors; leave it out",
+            args.layers,
+            args.source.display()
+        )));
+    };
+    let wanted = args.layers.of(layers).map_err(usage_error)?;
+    let found: Vec<String> = names
+        .iter()
+        .filter(|name| layer(name).is_some_and(|layer| wanted.contains(&layer)))
+        .cloned()
+        .collect();
+    if found.is_empty() {
+        return Err(usage_error(format!("--layers {} chooses none of {}", args.layers, names.join(", "))));
+    }
+    Ok(found)
+}
+
+fn provenance(args: &Fit) -> anyhow::Result<BTreeMap<String, String>> {
+    let hash = |path: &Path| sha256_file(path);
+    let mut metadata = BTreeMap::from([
+        ("source.sha256".to_owned(), hash(&args.source)?),
+        ("target.sha256".to_owned(), hash(&args.target)?),
+        ("brenier.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+    ]);
+    for (key, path) in [("source_val.sha256", &args.source_val), ("target_val.sha256", &args.target_val)] {
+        if let Some(path) = path {
+            metadata.insert(key.to_owned(), hash(path)?);
+        }
+    }
+    Ok(metadata)
+}
+
+fn table(certificates: &[(String, Certificate)], out: &Path) -> String {
+    let held_out = certificates.iter().any(|(_, certificate)| certificate.held_out.is_some());
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    let mut heads = vec!["tensor", "rows", "W2 before", "W2 after", "norm of A", "optimality"];
+    if held_out {
+        heads.insert(4, "W2 held out");
+    }
+    table.set_header(heads);
+    for (name, certificate) in certificates {
+        let mut cells = vec![
+            name.clone(),
+            format!("{} + {}", certificate.source_rows, certificate.target_rows),
+            format!("{:.4}", certificate.train.w2_before),
+            format!("{:.4}", certificate.train.w2_after),
+            format!("{:.4}", certificate.norm),
+            certificate.optimality.as_ref().map_or_else(
+                || "no OT map".to_owned(),
+                |laws| format!("|ASA-S|/|S| {:.0e}", laws.push_forward_covariance),
+            ),
+        ];
+        if held_out {
+            let quality = certificate.held_out.as_ref();
+            cells.insert(
+                4,
+                quality.map_or_else(String::new, |q| format!("{:.4} of {:.4}", q.w2_after, q.w2_before)),
+            );
+        }
+        table.add_row(cells);
+    }
+    for column in 1..table.column_count() {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{table}\n{} map(s) in {}", certificates.len(), out.display())
+}

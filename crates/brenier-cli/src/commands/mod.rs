@@ -1,0 +1,10 @@
+//! One file a command.
+
+pub mod apply;
+pub mod capture;
+pub mod demo;
+pub mod fit;
+pub mod generate;
+pub mod inspect;
+pub mod score;
+pub mod study;

@@ -1,0 +1,118 @@
+//! `brenier score`.
+
+use std::collections::BTreeMap;
+
+use brenier::eval::{Match, Phrases, ScoreOptions, ScoreReport, score};
+use brenier::model::{PromptInput, read_answers, read_texts};
+use brenier::residual::ResidualModel;
+use comfy_table::{Table, presets};
+
+use crate::args::{self, Common, Score};
+use crate::console::Console;
+use crate::failure::usage_error;
+use crate::input::{Prompts, Subject, check_out, edits, write_whole};
+
+impl From<args::Match> for Match {
+    fn from(matching: args::Match) -> Self {
+        match matching {
+            args::Match::Exact => Self::Exact,
+            args::Match::Contains => Self::Contains,
+        }
+    }
+}
+
+pub fn run(args: &Score, common: &Common, console: &Console) -> anyhow::Result<()> {
+    if let Some(out) = &args.out {
+        check_out(out, args.force)?;
+    }
+    if args.prompts.is_none() && args.text.is_none() && args.harmless.is_none() {
+        return Err(usage_error("nothing to measure: give --prompts, --text or --harmless"));
+    }
+    let subject = Subject::load(&args.model.dir, &args.prompt, common, console)?;
+    let edits = edits(&args.map, subject.model.decoder().spec())?;
+    let read = |path| subject.read_prompts(path, args.format);
+    let prompts = args.prompts.as_deref().map(read).transpose()?;
+    let harmless = args.harmless.as_deref().map(read).transpose()?;
+    let answers = match (&args.answers, &prompts) {
+        (Some(path), Some(prompts)) => Some(answers(path, prompts)?),
+        _ => None,
+    };
+    let options = ScoreOptions {
+        prompts: prompts.map(|prompts| prompts.prompts).unwrap_or_default(),
+        answers,
+        text: args.text.as_deref().map(read_texts).transpose()?.unwrap_or_default(),
+        harmless: harmless.map(|prompts| prompts.prompts).unwrap_or_default(),
+        phrases: match &args.refusal_phrases {
+            Some(path) => Phrases::read(path)?,
+            None => Phrases::default(),
+        },
+        matching: args.matching.into(),
+        max_new_tokens: args.max_new_tokens,
+        batch: common.batch.rows(),
+        seed: common.seed,
+    };
+    let report = score(&subject, &edits, &options, &mut console.stages())?;
+    let value = serde_json::to_value(&report)?;
+    if let Some(out) = &args.out {
+        write_whole(out, format!("{}\n", serde_json::to_string_pretty(&value)?).as_bytes())?;
+    }
+    console.result(&value, || table(&report))?;
+    Ok(())
+}
+
+/// The known answer of each prompt.
+fn answers(path: &std::path::Path, prompts: &Prompts) -> anyhow::Result<Vec<Option<String>>> {
+    let known: BTreeMap<String, String> =
+        read_answers(path)?.into_iter().map(|answer| (answer.prompt, answer.answer)).collect();
+    let found: Vec<Option<String>> = prompts
+        .prompts
+        .iter()
+        .map(|prompt| match &prompt.input {
+            PromptInput::Text(text) => known.get(text).cloned(),
+            PromptInput::Ids(_) => None,
+        })
+        .collect();
+    if found.iter().all(Option::is_none) {
+        return Err(usage_error(format!(
+            "{}: none of its prompts is among those of --prompts; they must be the same text",
+            path.display()
+        )));
+    }
+    Ok(found)
+}
+
+fn table(report: &ScoreReport) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["measure", "value", "n", "95% interval"]);
+    for (name, rate) in [("refusals", report.refusal_rate), ("right answers", report.answer_rate)] {
+        if let Some(rate) = rate {
+            let [low, high] = rate.ci95.map(|bound| 100.0 * bound);
+            table.add_row([
+                name.to_owned(),
+                format!("{:.1}%", 100.0 * rate.value),
+                rate.n.to_string(),
+                format!("{low:.1}% to {high:.1}%"),
+            ]);
+        }
+    }
+    if let Some(perplexity) = report.perplexity {
+        let n = format!("{} tokens", report.perplexity_tokens);
+        table.add_row(["perplexity".to_owned(), format!("{perplexity:.4}"), n, String::new()]);
+    }
+    for (name, mean) in
+        [("KL, next token, nats", report.kl), ("KL, continuation, nats", report.kl_continuation)]
+    {
+        if let Some(mean) = mean {
+            let [low, high] = mean.ci95;
+            table.add_row([
+                name.to_owned(),
+                format!("{:.5}", mean.value),
+                mean.n.to_string(),
+                format!("{low:.5} to {high:.5}"),
+            ]);
+        }
+    }
+    let edit = report.intervention.as_deref().unwrap_or("untouched model");
+    format!("{edit}\n{table}")
+}

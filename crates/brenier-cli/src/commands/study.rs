@@ -1,0 +1,101 @@
+//! `brenier study`, and what `brenier demo` shares with it.
+
+use std::path::Path;
+
+use brenier::eval::{Completion, Report, Study as Finished, StudyData, StudyOptions, render, study};
+use brenier::residual::ResidualModel;
+use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
+
+use crate::args::{Common, Study};
+use crate::console::Console;
+use crate::failure::usage_error;
+use crate::input::{Subject, check_out_dir, write_whole};
+
+/// What a study leaves in its directory.
+pub const OUTPUTS: [&str; 5] = ["report.json", "report.html", "manifest.json", "completions.jsonl", "maps"];
+
+pub fn run(args: &Study, common: &Common, console: &Console) -> anyhow::Result<()> {
+    check_out_dir(&args.out, &OUTPUTS, args.force)?;
+    let data = StudyData::read(&args.data)?;
+    let subject = Subject::load(&args.model.dir, &args.prompt, common, console)?;
+    let mut options = StudyOptions::default();
+    options.methods = args.methods.iter().map(|method| method.name().to_owned()).collect();
+    options.layers = args.layers.of(subject.model.decoder().spec().layers).map_err(usage_error)?;
+    if !args.components.is_empty() {
+        options.components = args.components.clone();
+    }
+    options.max_new_tokens = args.max_new_tokens;
+    options.matching = args.matching.into();
+    options.batch = common.batch.rows();
+    options.seed = common.seed;
+    options.raw = args.prompt.raw;
+    options.system = args.prompt.system.clone();
+
+    let finished = study(&subject, &data, &options, &mut console.stages())?;
+    std::fs::create_dir_all(&args.out)?;
+    write(&finished, &args.out, args.force)?;
+    let value = serde_json::to_value(&finished.report)?;
+    console.result(&value, || {
+        format!("{}\n{}", table(&finished.report), args.out.join("report.html").display())
+    })?;
+    Ok(())
+}
+
+/// Writes everything that a study leaves, the page last.
+pub fn write(finished: &Finished, dir: &Path, force: bool) -> anyhow::Result<()> {
+    finished.write(dir, force)?;
+    let page = render::html(&finished.report, &examples(finished, 3));
+    write_whole(&dir.join("report.html"), page.as_bytes())
+}
+
+/// Source prompts of test that the untouched model refuses, with its completion and that under the chosen method;
+/// those answered right first.
+pub fn examples(finished: &Finished, most: usize) -> Vec<(Completion, Completion)> {
+    let selected = &finished.report.selected.method;
+    let of = |method: &str| {
+        let method = method.to_owned();
+        finished.completions.iter().filter(move |done| done.side == "source" && done.method == method)
+    };
+    let mut pairs: Vec<(Completion, Completion)> = of("baseline")
+        .filter(|before| before.refused)
+        .filter_map(|before| {
+            let after = of(selected).find(|after| after.index == before.index)?;
+            (!after.refused).then(|| (before.clone(), after.clone()))
+        })
+        .collect();
+    pairs.sort_by_key(|(_, after)| after.right != Some(true));
+    pairs.truncate(most);
+    pairs
+}
+
+/// The headline table for a terminal.
+pub fn table(report: &Report) -> String {
+    let data = render::table(report);
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(data.heads.iter().map(|(name, of)| {
+        Cell::new(format!("{name}\n{}", of.replace(", ", "\n"))).add_attribute(Attribute::Bold)
+    }));
+    for row in &data.rows {
+        let text = |top: &str, below: &str| match below {
+            "" => top.to_owned(),
+            below => format!("{top}\n{below}"),
+        };
+        let mark = if row.selected { "\u{25b8} " } else { "" };
+        let mut cells = vec![Cell::new(text(&format!("{mark}{}", row.name), &row.setting))];
+        cells.extend(row.cells.iter().map(|(value, interval)| {
+            let value = if value.is_empty() { "\u{2013}" } else { value };
+            Cell::new(text(value, interval)).set_alignment(CellAlignment::Right)
+        }));
+        if row.selected {
+            cells = cells.into_iter().map(|cell| cell.add_attribute(Attribute::Bold)).collect();
+        }
+        table.add_row(cells);
+    }
+    for column in 1..table.column_count() {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{table}\n\u{25b8} chosen on validation; below each rate its 95% interval (Wilson)")
+}

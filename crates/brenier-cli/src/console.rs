@@ -1,0 +1,100 @@
+//! What a person sees: results on stdout, progress on stderr.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use brenier::eval::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+
+/// Where the program speaks.
+#[derive(Debug, Clone, Copy)]
+pub struct Console {
+    quiet: bool,
+    json: bool,
+}
+
+impl Console {
+    pub fn new(quiet: bool, json: bool) -> Self {
+        Self { quiet, json }
+    }
+
+    /// The result of the command: `value` with `--json`, else `text`.
+    pub fn result(&self, value: &Value, text: impl FnOnce() -> String) -> io::Result<()> {
+        match (self.json, self.quiet) {
+            (true, _) => write(&serde_json::to_string_pretty(value)?),
+            (false, true) => Ok(()),
+            (false, false) => write(&text()),
+        }
+    }
+
+    /// Bars for the stages of a long run.
+    pub fn stages(&self) -> Stages<'_> {
+        Stages { console: self, bar: None }
+    }
+
+    /// A bar of `total` steps, drawn on a terminal once it has run for a moment. It goes when it is dropped.
+    pub fn bar(&self, name: &str, total: usize) -> Bar {
+        let hidden = self.quiet || self.json;
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let template = if total > 0 {
+            "{msg:<28} {bar:32.cyan/dim} {pos:>5}/{len} {elapsed_precise:.dim}"
+        } else {
+            "{msg:<28} {spinner} {elapsed_precise:.dim}"
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar =
+            ProgressBar::with_draw_target(Some(total as u64), target).with_style(style.progress_chars("━━─"));
+        bar.set_message(name.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Bar(bar)
+    }
+}
+
+/// Stages of a long run, each a bar.
+pub struct Stages<'a> {
+    console: &'a Console,
+    bar: Option<Bar>,
+}
+
+impl Progress for Stages<'_> {
+    fn stage(&mut self, name: &str, total: usize) {
+        self.bar = None;
+        self.bar = Some(self.console.bar(name, total));
+    }
+
+    fn advance(&mut self, n: usize) {
+        if let Some(bar) = &self.bar {
+            bar.add(n);
+        }
+    }
+
+    fn done(&mut self) {
+        self.bar = None;
+    }
+}
+
+/// A bar on stderr.
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// So much more of it is done.
+    pub fn add(&self, steps: usize) {
+        self.0.inc(steps as u64);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}

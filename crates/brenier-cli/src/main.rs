@@ -1,0 +1,46 @@
+//! The `brenier` program: it parses, wires and reports; the libraries do the work.
+//!
+//! Exit codes: 0 done; 2 wrong usage or bad input, with one line on stderr; 1 anything else, with one line too.
+
+mod args;
+mod commands;
+mod console;
+mod failure;
+mod input;
+mod select;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::console::Console;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::usage(&error),
+    };
+    failure::silence_panics();
+    let console = Console::new(cli.common.quiet, cli.common.json);
+    match panic::catch_unwind(AssertUnwindSafe(|| run(&cli, &console))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => failure::report(&error),
+        Err(_) => failure::panicked(),
+    }
+}
+
+fn run(cli: &Cli, console: &Console) -> anyhow::Result<()> {
+    let common = &cli.common;
+    match &cli.command {
+        Command::Demo(args) => commands::demo::run(args, common, console),
+        Command::Inspect(args) => commands::inspect::run(args, common, console),
+        Command::Capture(args) => commands::capture::run(args, common, console),
+        Command::Fit(args) => commands::fit::run(args, console),
+        Command::Apply(args) => commands::apply::run(args, console),
+        Command::Generate(args) => commands::generate::run(args, common, console),
+        Command::Score(args) => commands::score::run(args, common, console),
+        Command::Study(args) => commands::study::run(args, common, console),
+    }
+}

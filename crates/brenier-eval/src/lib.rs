@@ -1,0 +1,33 @@
+//! What an intervention did: judges, perplexity, KL, the study and its report.
+#![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod complete;
+mod data;
+mod error;
+mod forward;
+mod judge;
+mod kl;
+mod perplexity;
+mod progress;
+mod refusal;
+pub mod render;
+mod report;
+mod score;
+mod stats;
+mod study;
+mod subject;
+
+pub use data::{Side, StudyData};
+pub use error::EvalError;
+pub use judge::{Match, Phrases};
+pub use kl::{Kl, kl};
+pub use perplexity::{Perplexity, TEXT_POLICY, perplexity};
+pub use progress::Progress;
+pub use report::{
+    Baseline, Completion, DataInfo, LayerInfo, Mean, MethodReport, ModelInfo, Paired, REPORT_SCHEMA, Rate,
+    Report, Scatter, ScoreReport, Setting, Settings, SweepPoint, Timings, ValScores, Versus,
+};
+pub use score::{ScoreOptions, score};
+pub use study::{Study, StudyOptions, study};
+pub use subject::Subject;

@@ -1,0 +1,166 @@
+//! Every map that could be chosen: methods x layers x components.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use brenier_capture::Activations;
+use brenier_hooks::Edit;
+use brenier_residual::{HookPoint, Site, TokenSet};
+use brenier_transport::{Fit, FitOptions, Method, Shift, fit};
+use faer::Mat;
+use rayon::prelude::*;
+
+use crate::{EvalError, Setting};
+
+/// The places at which a projection acts, in every block.
+pub(super) const PROJECTED: [Site; 3] = [Site::ResidPre, Site::AttnOut, Site::MlpOut];
+
+/// How a map is put to use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Use {
+    pub tokens: TokenSet,
+    pub strength: f64,
+}
+
+impl Use {
+    /// Where maps are fitted, and on what follows.
+    pub const PLAIN: Use = Use { tokens: TokenSet::LastAndGenerated, strength: 1.0 };
+    /// Everywhere.
+    pub const ALL: Use = Use { tokens: TokenSet::All, strength: 1.0 };
+}
+
+/// A map, where it was fitted.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub method: Method,
+    pub layer: u16,
+    pub components: Option<usize>,
+    pub fit: Fit,
+}
+
+/// Activations of one layer, in f64.
+pub(super) struct LayerRows {
+    pub layer: u16,
+    pub source: Mat<f64>,
+    pub target: Mat<f64>,
+    pub source_val: Mat<f64>,
+    pub target_val: Mat<f64>,
+}
+
+/// The rows of `layer` in a set of captured activations.
+pub(super) fn rows_of(activations: &Activations, layer: u16) -> Result<Mat<f64>, EvalError> {
+    let name = HookPoint::resid_post(layer).to_string();
+    let rows = activations.tensors.get(&name).ok_or_else(|| EvalError::Setting {
+        name: "layers",
+        expected: "layers of the model".to_owned(),
+        found: name,
+    })?;
+    Ok(rows.to_f64())
+}
+
+/// Fits everything that can be fitted; what cannot becomes a note. An error only where nothing can.
+pub(super) fn fit_all(
+    layers: &[LayerRows],
+    methods: &[Method],
+    components: &[usize],
+    shifts: &[Shift],
+    notes: &mut Vec<String>,
+) -> Result<Vec<Candidate>, EvalError> {
+    let mut jobs = Vec::new();
+    for rows in layers {
+        for &method in methods {
+            if method.uses_components() {
+                let both = |&k| shifts.iter().map(move |&shift| (rows, method, Some(k), shift));
+                jobs.extend(components.iter().flat_map(both));
+            } else {
+                jobs.push((rows, method, None, Shift::default()));
+            }
+        }
+    }
+    let made: Vec<_> = jobs
+        .into_par_iter()
+        .map(|(rows, method, components, shift)| {
+            let mut options = FitOptions::default();
+            options.components = components.unwrap_or(options.components);
+            options.shift = shift;
+            let held_out = Some((rows.source_val.as_ref(), rows.target_val.as_ref()));
+            let found = fit(method, rows.source.as_ref(), rows.target.as_ref(), &options, held_out);
+            (method, rows.layer, components, found)
+        })
+        .collect();
+    let mut candidates = Vec::new();
+    let mut failures = Vec::new();
+    for (method, layer, components, found) in made {
+        match found {
+            Ok(fit) => candidates.push(Candidate { method, layer, components, fit }),
+            Err(error) => failures.push((method, layer, components, error.to_string())),
+        }
+    }
+    if let (true, Some((method, layer, _, reason))) = (candidates.is_empty(), failures.first()) {
+        return Err(EvalError::NothingFitted {
+            method: method.to_string(),
+            layer: *layer,
+            reason: reason.clone(),
+        });
+    }
+    // One note for what failed at many layers, with the first reason.
+    let mut failed: BTreeMap<(Method, Option<usize>), (BTreeSet<u16>, String)> = BTreeMap::new();
+    for (method, layer, components, reason) in failures {
+        failed.entry((method, components)).or_insert_with(|| (BTreeSet::new(), reason)).0.insert(layer);
+    }
+    for ((method, components), (layers, reason)) in failed {
+        let layers: Vec<String> = layers.iter().map(u16::to_string).collect();
+        let k = components.map_or(String::new(), |k| format!(" with {k} components"));
+        notes.push(format!("{method}{k} could not be fitted at layers {}: {reason}", layers.join(", ")));
+    }
+    Ok(candidates)
+}
+
+impl Candidate {
+    /// Where the map acts and on what.
+    pub fn setting(&self, usage: Use) -> Setting {
+        let sites = if self.method == Method::Rfa { PROJECTED.to_vec() } else { vec![Site::ResidPost] };
+        Setting {
+            method: self.method.to_string(),
+            components: self.components,
+            layers: vec![self.layer],
+            sites: sites.into_iter().map(|site| site.to_string()).collect(),
+            strength: usage.strength,
+            shift: self.method.uses_components().then(|| match self.fit.certificate.shift {
+                Some(Shift::Full) => "full".to_owned(),
+                _ => "subspace".to_owned(),
+            }),
+            tokens: token_name(usage.tokens).to_owned(),
+        }
+    }
+
+    /// The edits that put it into a model of `layers` blocks.
+    ///
+    /// A projection acts at every block input, attention output and feed-forward output; every other map on the
+    /// stream that it was fitted on.
+    pub fn edits(&self, layers: u16, usage: Use) -> Vec<Edit> {
+        let Use { tokens, strength } = usage;
+        let edit = |at| Edit { at, map: self.fit.map.clone(), strength, tokens };
+        if self.method == Method::Rfa {
+            let places = |layer| PROJECTED.map(|site| HookPoint { layer, site });
+            (0..layers).flat_map(places).map(edit).collect()
+        } else {
+            vec![edit(HookPoint::resid_post(self.layer))]
+        }
+    }
+
+    /// W2 after over W2 before on validation.
+    pub fn heldout_w2_ratio(&self) -> Option<f64> {
+        self.fit.certificate.held_out.as_ref().and_then(|quality| quality.w2_ratio)
+    }
+}
+
+/// The command line's name of a choice of tokens.
+pub(crate) fn token_name(tokens: TokenSet) -> &'static str {
+    match tokens {
+        TokenSet::All => "all",
+        TokenSet::Prompt => "prompt",
+        TokenSet::Last => "last",
+        TokenSet::Generated => "generated",
+        TokenSet::LastAndGenerated => "last+generated",
+    }
+}

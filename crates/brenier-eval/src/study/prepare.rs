@@ -1,0 +1,101 @@
+//! Prompts as ids, checked before anything is computed.
+
+use brenier_model::{Prompt, PromptInput};
+use brenier_residual::Spec;
+use serde_json::Value;
+
+use crate::{EvalError, Side, StudyData, Subject};
+
+/// A split of one side: ids, and the known answers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Split {
+    pub ids: Vec<Vec<u32>>,
+    /// One a prompt, or none at all.
+    pub answers: Vec<Option<String>>,
+}
+
+/// One side's splits.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sides {
+    pub train: Split,
+    pub val: Split,
+    pub test: Split,
+}
+
+/// Everything that is put to the model.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Prepared {
+    pub source: Sides,
+    pub target: Sides,
+    /// What this subject puts before an answer: nothing, or a space.
+    pub lead: &'static str,
+}
+
+pub(super) fn prepare(subject: &dyn Subject, data: &StudyData) -> Result<Prepared, EvalError> {
+    Ok(Prepared {
+        source: side(subject, "source", &data.source)?,
+        target: side(subject, "target", &data.target)?,
+        lead: "",
+    })
+}
+
+fn side(subject: &dyn Subject, name: &str, side: &Side) -> Result<Sides, EvalError> {
+    let split = |split: &str, prompts: &[Prompt], answers: &Option<Vec<Option<String>>>| {
+        let ids = prompt_ids(subject, &format!("{name}_{split}"), prompts)?;
+        Ok::<_, EvalError>(Split { ids, answers: answers.clone().unwrap_or_default() })
+    };
+    Ok(Sides {
+        train: split("train", &side.train, &None)?,
+        val: split("val", &side.val, &side.val_answers)?,
+        test: split("test", &side.test, &side.test_answers)?,
+    })
+}
+
+/// Ids of prompts that leave room for at least one more token.
+pub(crate) fn prompt_ids(
+    subject: &dyn Subject,
+    what: &str,
+    prompts: &[Prompt],
+) -> Result<Vec<Vec<u32>>, EvalError> {
+    if prompts.is_empty() {
+        return Err(EvalError::Prompt {
+            what: what.to_owned(),
+            index: 1,
+            reason: "expected at least one prompt".into(),
+        });
+    }
+    let spec = subject.model().spec();
+    prompts
+        .iter()
+        .enumerate()
+        .map(|(index, prompt)| {
+            let ids = subject.prompt_ids(prompt)?;
+            match unfit(&ids, spec) {
+                None => Ok(ids),
+                Some(reason) => Err(EvalError::Prompt { what: what.to_owned(), index: index + 1, reason }),
+            }
+        })
+        .collect()
+}
+
+fn unfit(ids: &[u32], spec: &Spec) -> Option<String> {
+    if ids.is_empty() {
+        return Some("it has no token; give it some text".to_owned());
+    }
+    if ids.len() >= spec.context {
+        let (tokens, context) = (ids.len(), spec.context);
+        return Some(format!(
+            "{tokens} tokens leave no room for a completion in a context of {context}; shorten it"
+        ));
+    }
+    let unknown = ids.iter().find(|&&id| id as usize >= spec.vocab)?;
+    Some(format!("token id {unknown} is outside the model's vocabulary of {}", spec.vocab))
+}
+
+/// A prompt as its file has it.
+pub(super) fn as_given(prompt: &Prompt) -> Value {
+    match &prompt.input {
+        PromptInput::Text(text) => Value::from(text.as_str()),
+        PromptInput::Ids(ids) => Value::from(ids.as_slice()),
+    }
+}

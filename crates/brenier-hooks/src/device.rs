@@ -1,0 +1,248 @@
+//! A map on a device.
+
+use brenier_map::{Affine, Gate, RowMap};
+use brenier_residual::{HookPoint, Spec};
+use burn::tensor::activation::sigmoid;
+use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
+
+use crate::HookError;
+
+/// A map whose parts are tensors, in the form in which they are used.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceMap {
+    body: Body,
+    gate: Option<DeviceGate>,
+    dtype: DType,
+}
+
+/// `T(x) - x`, in three forms.
+#[derive(Debug, Clone)]
+enum Body {
+    /// Around the mean: `(T(m) - m) + (a - 1)(x - m) + U V^T (x - m)`, in which nothing large cancels.
+    LowRank { grow: f64, mean: Tensor<2>, at_mean: Tensor<2>, factors: Option<(Tensor<2>, Tensor<2>)> },
+    /// `(w - 1) x + b`, inside the range.
+    Diagonal { grow: Tensor<2>, bias: Tensor<2>, range: Option<(Tensor<2>, Tensor<2>)> },
+    /// `x (A - I)^T + b`.
+    Dense { grow: Tensor<2>, bias: Tensor<2> },
+}
+
+/// A gate whose log-odds are already divided by the temperature.
+#[derive(Debug, Clone)]
+struct DeviceGate {
+    basis: Tensor<2>,
+    center: Tensor<2>,
+    constant: f64,
+    linear: Tensor<2>,
+    quadratic: Tensor<2>,
+    threshold: Option<f64>,
+}
+
+impl DeviceMap {
+    pub(crate) fn new(map: &RowMap, target: &Target<'_>) -> Result<Self, HookError> {
+        let body = Body::new(map.affine(), target)?;
+        let gate = map.gate().map(|gate| DeviceGate::new(gate, target)).transpose()?;
+        Ok(Self { body, gate, dtype: target.dtype })
+    }
+
+    /// `x + strength p(x) (T(x) - x)` where `chosen`; everywhere without it.
+    ///
+    /// # Shapes
+    /// `x` and the result: `[rows, tokens, hidden]`; `chosen`: `[rows, tokens]`.
+    pub(crate) fn apply(&self, x: Tensor<3>, strength: f64, chosen: Option<Tensor<2, Bool>>) -> Tensor<3> {
+        let [rows, tokens, hidden] = x.dims();
+        let dtype = x.dtype();
+        let x = x.reshape([rows * tokens, hidden]);
+        let wide = cast(x.clone(), self.dtype);
+        let mut moved = self.body.displacement(wide.clone());
+        let mut chosen = chosen.map(|chosen| chosen.reshape([rows * tokens, 1]));
+        if let Some(gate) = &self.gate {
+            let share = gate.share(wide.clone());
+            // Rows with no share keep their bits: adding 0 would turn -0 into 0.
+            let open = share.clone().not_equal_scalar(0.0);
+            chosen = Some(match chosen {
+                Some(chosen) => chosen.bool_and(open),
+                None => open,
+            });
+            moved = moved * share;
+        }
+        if strength != 1.0 {
+            moved = moved.mul_scalar(strength);
+        }
+        let edited = cast(wide + moved, dtype);
+        let edited = match chosen {
+            Some(chosen) => x.mask_where(chosen.expand([rows * tokens, hidden]), edited),
+            None => edited,
+        };
+        edited.reshape([rows, tokens, hidden])
+    }
+}
+
+impl Body {
+    fn new(affine: &Affine, target: &Target<'_>) -> Result<Self, HookError> {
+        let dim = affine.dim();
+        Ok(match affine {
+            Affine::LowRank(map) => {
+                let grow = map.scale - 1.0;
+                let rank = map.u.ncols();
+                let factors = if rank == 0 {
+                    None
+                } else {
+                    let v = target.matrix("v", [dim, rank], |i, j| map.v[(i, j)])?;
+                    Some((v, target.matrix("u", [rank, dim], |i, j| map.u[(j, i)])?))
+                };
+                Body::LowRank {
+                    grow: target.number("scale", grow)?,
+                    mean: target.row("mean", dim, |j| map.mean[j])?,
+                    at_mean: target.row("offset", dim, |j| grow * map.mean[j] + map.offset[j])?,
+                    factors,
+                }
+            }
+            Affine::Diagonal(map) => Body::Diagonal {
+                grow: target.row("weight", dim, |j| map.weight[j] - 1.0)?,
+                bias: target.row("bias", dim, |j| map.bias[j])?,
+                range: map.range.as_ref().map(|(lo, hi)| target.bounds(lo, hi)),
+            },
+            Affine::Dense(map) => Body::Dense {
+                grow: target.matrix("matrix", [dim, dim], |i, j| {
+                    map.matrix[(j, i)] - if i == j { 1.0 } else { 0.0 }
+                })?,
+                bias: target.row("bias", dim, |j| map.bias[j])?,
+            },
+        })
+    }
+
+    /// `T(x) - x` of rows `[n, d]`.
+    fn displacement(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Body::LowRank { grow, mean, at_mean, factors } => {
+                let [n, dim] = x.dims();
+                if *grow == 0.0 && factors.is_none() {
+                    return at_mean.clone().expand([n, dim]);
+                }
+                let centred = x - mean.clone();
+                let low = factors.as_ref().map(|(v, u)| centred.clone().matmul(v.clone()).matmul(u.clone()));
+                let moved = match low {
+                    Some(low) if *grow == 0.0 => low,
+                    Some(low) => low + centred.mul_scalar(*grow),
+                    None => centred.mul_scalar(*grow),
+                };
+                moved + at_mean.clone()
+            }
+            Body::Diagonal { grow, bias, range } => {
+                let moved = x.clone() * grow.clone() + bias.clone();
+                match range {
+                    Some((lo, hi)) => {
+                        let shape = x.dims();
+                        let below = x.clone().greater(lo.clone().expand(shape)).bool_not();
+                        let above = x.lower(hi.clone().expand(shape)).bool_not();
+                        moved.mask_fill(below.bool_or(above), 0.0)
+                    }
+                    None => moved,
+                }
+            }
+            Body::Dense { grow, bias } => x.matmul(grow.clone()) + bias.clone(),
+        }
+    }
+}
+
+impl DeviceGate {
+    fn new(gate: &Gate, target: &Target<'_>) -> Result<Self, HookError> {
+        // A gate without coordinates gets one that is always 0: no tensor is empty.
+        let k = gate.linear.len();
+        let wide = k.max(1);
+        let t = gate.temperature;
+        Ok(Self {
+            basis: target.matrix("gate.basis", [gate.dim(), wide], |i, j| {
+                if j < k { gate.basis[(i, j)] } else { 0.0 }
+            })?,
+            center: target.row("gate.center", gate.dim(), |j| gate.center[j])?,
+            constant: target.number("gate.constant", gate.constant / t)?,
+            linear: target.row("gate.linear", wide, |j| if j < k { gate.linear[j] / t } else { 0.0 })?,
+            quadratic: target.matrix("gate.quadratic", [wide, wide], |i, j| {
+                if j < k { gate.quadratic[(i, j)] / t } else { 0.0 }
+            })?,
+            threshold: gate.threshold,
+        })
+    }
+
+    /// `p(x)` of rows `[n, d]`; `[n, 1]`.
+    fn share(&self, x: Tensor<2>) -> Tensor<2> {
+        let z = (x - self.center.clone()).matmul(self.basis.clone());
+        let slope = z.clone().matmul(self.quadratic.clone()) + self.linear.clone();
+        let share = sigmoid((z * slope).sum_dim(1).add_scalar(self.constant));
+        match self.threshold {
+            Some(threshold) => {
+                let shut = share.clone().lower_scalar(threshold);
+                share.mask_fill(shut, 0.0)
+            }
+            None => share,
+        }
+    }
+}
+
+/// Where the parts of a map go.
+pub(crate) struct Target<'a> {
+    device: &'a Device,
+    dtype: DType,
+    at: HookPoint,
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn new(spec: &'a Spec, at: HookPoint) -> Self {
+        let dtype = if spec.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        Self { device: &spec.device, dtype, at }
+    }
+
+    fn number(&self, part: &'static str, value: f64) -> Result<f64, HookError> {
+        let held = self.dtype == DType::F64 || (value as f32).is_finite();
+        if held { Ok(value) } else { Err(HookError::BeyondF32 { at: self.at, part, value }) }
+    }
+
+    fn row(
+        &self,
+        part: &'static str,
+        len: usize,
+        value: impl Fn(usize) -> f64,
+    ) -> Result<Tensor<2>, HookError> {
+        self.matrix(part, [1, len], |_, j| value(j))
+    }
+
+    fn matrix(
+        &self,
+        part: &'static str,
+        [rows, cols]: [usize; 2],
+        value: impl Fn(usize, usize) -> f64,
+    ) -> Result<Tensor<2>, HookError> {
+        let mut values = Vec::with_capacity(rows * cols);
+        for i in 0..rows {
+            for j in 0..cols {
+                values.push(self.number(part, value(i, j))?);
+            }
+        }
+        Ok(self.upload(values, [rows, cols]))
+    }
+
+    /// Exclusive bounds, rounded outwards to f32: between a bound and its rounding lies no f32, so an
+    /// activation is inside exactly when it is inside in f64.
+    fn bounds(&self, lo: &[f64], hi: &[f64]) -> (Tensor<2>, Tensor<2>) {
+        let exact = self.dtype == DType::F64;
+        let lo: Vec<f64> = lo.iter().map(|&lo| if exact { lo } else { round_down(lo) }).collect();
+        let hi: Vec<f64> = hi.iter().map(|&hi| if exact { hi } else { -round_down(-hi) }).collect();
+        let shape = [1, lo.len()];
+        (self.upload(lo, shape), self.upload(hi, shape))
+    }
+
+    fn upload(&self, values: Vec<f64>, shape: [usize; 2]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values, shape), (self.device, self.dtype))
+    }
+}
+
+/// The largest f32 that is not above a number.
+fn round_down(value: f64) -> f64 {
+    let nearest = value as f32;
+    f64::from(if f64::from(nearest) > value { nearest.next_down() } else { nearest })
+}
+
+fn cast(x: Tensor<2>, dtype: DType) -> Tensor<2> {
+    if x.dtype() == dtype { x } else { x.cast(dtype) }
+}

@@ -1,0 +1,46 @@
+//! What can be wrong with an intervention.
+
+use brenier_residual::HookPoint;
+
+/// Errors of interventions. Each says where, what was expected and what was found.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HookError {
+    /// A map of another width than the model's residual stream.
+    #[error("{at}: the map is for a width of {found}, but the model's hidden size is {expected}")]
+    Width {
+        /// Where the map was to act.
+        at: HookPoint,
+        /// Hidden size of the model.
+        expected: usize,
+        /// Width of the map.
+        found: usize,
+    },
+    /// A layer that the model does not have.
+    #[error("{at}: the model has {layers} layers, counted from 0")]
+    LayerOutside {
+        /// Where the map was to act.
+        at: HookPoint,
+        /// Number of layers of the model.
+        layers: u16,
+    },
+    /// A strength that is no finite number.
+    #[error("the strength is {strength}, but a finite number was expected")]
+    Strength {
+        /// The strength.
+        strength: f64,
+    },
+    /// A number in a map that f32, in which maps are applied, cannot hold.
+    #[error(
+        "{at}: `{part}` of the map comes to {value:e}, which is beyond the range of f32 ({:e})",
+        f32::MAX
+    )]
+    BeyondF32 {
+        /// Where the map was to act.
+        at: HookPoint,
+        /// Name of the part, as in a map file.
+        part: &'static str,
+        /// The value.
+        value: f64,
+    },
+}

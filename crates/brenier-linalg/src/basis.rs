@@ -1,0 +1,66 @@
+use crate::{
+    LinalgError, gram, product, relative_floor, squared_norm, symmetric_eigen, symmetric_inverse_root,
+    transpose_product,
+};
+use faer::{Mat, MatRef};
+
+/// An orthonormal basis of the joint span of two factors.
+#[derive(Debug, Clone)]
+pub struct JointBasis {
+    /// `[d, r]`, orthonormal columns; `None` where the span is everything (`r = d`), and the identity serves.
+    pub vectors: Option<Mat<f64>>,
+    /// Dimension of the span, r.
+    pub rank: usize,
+}
+
+/// An orthonormal basis of the span of the rows of `a` and `b` together, from the Gram matrix of the stacked rows, or
+/// from their `d x d` scatter matrix when `d` is the smaller side: never a decomposition larger than
+/// `min(m + n, d)`.
+///
+/// Each factor is weighted by the inverse of its norm first, so that a small class is not lost beside a large one.
+/// Directions whose share lies at or under `max(m + n, d) * eps` of the largest are left out.
+///
+/// # Shapes
+/// `a`: `[m, d]`, `b`: `[n, d]`.
+///
+/// # Errors
+/// [`LinalgError::Widths`], [`LinalgError::NoConvergence`].
+pub fn joint_basis(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<JointBasis, LinalgError> {
+    if a.ncols() != b.ncols() {
+        return Err(LinalgError::Widths { left: a.ncols(), right: b.ncols() });
+    }
+    let (m, n, d) = (a.nrows(), b.nrows(), a.ncols());
+    let weight = |x: MatRef<'_, f64>| {
+        let norm = squared_norm(x).sqrt();
+        if norm > 0.0 { 1.0 / norm } else { 0.0 }
+    };
+    let (of_a, of_b) = (weight(a), weight(b));
+    let stacked = Mat::from_fn(m + n, d, |i, j| if i < m { of_a * a[(i, j)] } else { of_b * b[(i - m, j)] });
+    let wide = m + n < d;
+    let small = if wide { gram(stacked.as_ref()) } else { gram(stacked.as_ref().transpose()) };
+    let eigen = symmetric_eigen(small.as_ref())?;
+    let floor = relative_floor(d.max(m + n)) * eigen.values.first().copied().unwrap_or(0.0);
+    let rank = eigen.values.iter().take_while(|&&value| value > floor).count();
+    let vectors = eigen.vectors.as_ref().subcols(0, rank);
+    let vectors = if rank == d {
+        None
+    } else if wide {
+        let scaled = Mat::from_fn(m + n, rank, |i, j| vectors[(i, j)] / eigen.values[j].sqrt());
+        Some(orthonormalize(transpose_product(stacked.as_ref(), scaled.as_ref()))?)
+    } else {
+        Some(vectors.to_owned())
+    };
+    Ok(JointBasis { vectors, rank })
+}
+
+/// The orthonormal columns nearest to nearly orthonormal ones, `Q (Q^T Q)^{-1/2}`: takes away the loss of
+/// orthogonality that vectors lifted from a Gram matrix have. `[d, r]`, `r <= d`.
+///
+/// Reference: P.-O. Löwdin, "On the nonorthogonality problem", Adv. Quantum Chem. 5, 1970.
+///
+/// # Errors
+/// [`LinalgError::NoConvergence`].
+pub fn orthonormalize(columns: Mat<f64>) -> Result<Mat<f64>, LinalgError> {
+    let root = symmetric_inverse_root(gram(columns.as_ref().transpose()).as_ref())?;
+    Ok(product(columns.as_ref(), root.matrix.as_ref()))
+}

@@ -1,0 +1,94 @@
+use thiserror::Error;
+
+/// What can be wrong with the numbers given to this crate.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum LinalgError {
+    /// A NaN or an infinity among the input.
+    #[error("row {row}, column {column} is {value}; every value has to be finite")]
+    NonFinite {
+        /// Row of the first bad value, counted from 0.
+        row: usize,
+        /// Column of the first bad value, counted from 0.
+        column: usize,
+        /// The value itself.
+        value: f64,
+    },
+    /// Too few samples for what was asked.
+    #[error("{found} rows, but at least {needed} are needed")]
+    TooFewRows {
+        /// Rows needed.
+        needed: usize,
+        /// Rows given.
+        found: usize,
+    },
+    /// A matrix without columns.
+    #[error("rows of width 0: there is nothing to fit")]
+    NoColumns,
+    /// Two matrices of rows whose widths differ.
+    #[error("widths differ: {left} and {right} columns")]
+    Widths {
+        /// Columns of the first.
+        left: usize,
+        /// Columns of the second.
+        right: usize,
+    },
+    /// A matrix that had to be square, or of a given size.
+    #[error("expected a matrix of shape {expected:?}, found {found:?}")]
+    Shape {
+        /// Rows and columns expected.
+        expected: (usize, usize),
+        /// Rows and columns found.
+        found: (usize, usize),
+    },
+    /// More components asked for than the data have.
+    #[error(
+        "{components} components asked for, but the {rows} pooled rows of width {width} have rank {rank}; ask for at most {rank}"
+    )]
+    ComponentsExceedRank {
+        /// Components asked for.
+        components: usize,
+        /// Numerical rank of the centred rows.
+        rank: usize,
+        /// Number of rows.
+        rows: usize,
+        /// Number of columns.
+        width: usize,
+    },
+    /// A matrix that should be symmetric is not.
+    #[error(
+        "entries ({row}, {column}) and ({column}, {row}) differ by {difference:e}: the matrix is not symmetric"
+    )]
+    NotSymmetric {
+        /// Row of the worst pair.
+        row: usize,
+        /// Column of the worst pair.
+        column: usize,
+        /// How far apart the two entries are.
+        difference: f64,
+    },
+    /// A matrix that should be positive semi-definite is not.
+    #[error(
+        "smallest eigenvalue {smallest:e} beside a largest of {largest:e}: the matrix is not positive semi-definite"
+    )]
+    NotPositive {
+        /// Smallest eigenvalue.
+        smallest: f64,
+        /// Largest eigenvalue.
+        largest: f64,
+    },
+    /// A shrinkage intensity outside [0, 1].
+    #[error("shrinkage {found} lies outside 0..=1")]
+    Shrinkage {
+        /// The value given.
+        found: f64,
+    },
+    /// An iteration of a decomposition did not converge (never seen on finite input).
+    #[error("the {what} of a {size} x {size} matrix did not converge")]
+    NoConvergence {
+        /// Which decomposition.
+        what: &'static str,
+        /// Size of the matrix.
+        size: usize,
+    },
+}

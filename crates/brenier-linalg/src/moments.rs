@@ -1,0 +1,85 @@
+use crate::Rows;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::qr::no_pivoting::factor as qr;
+use faer::{Mat, MatRef, Par};
+
+/// What a sum of squares is divided by to make a covariance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Covariance {
+    /// `n - 1`: the unbiased estimate.
+    #[default]
+    Sample,
+    /// `n`: the maximum-likelihood estimate, as POT has it.
+    Population,
+}
+
+impl Covariance {
+    /// The divisor for `rows` samples. For one sample it is 1 in both conventions: the sum of squares is zero, and so
+    /// is the covariance.
+    pub fn divisor(self, rows: usize) -> f64 {
+        match self {
+            Self::Sample => rows.saturating_sub(1).max(1) as f64,
+            Self::Population => rows.max(1) as f64,
+        }
+    }
+}
+
+/// The mean row, `[d]`, with a second pass over the residuals: exact to rounding even for a mean far from zero, and
+/// exactly the row itself when all rows are equal.
+pub fn mean(rows: Rows<'_>) -> Vec<f64> {
+    let first = average(rows, &vec![0.0; rows.width()]);
+    let rest = average(rows, &first);
+    first.iter().zip(rest).map(|(a, b)| a + b).collect()
+}
+
+/// `x_i - mean`. `[n, d]`.
+///
+/// # Panics
+/// If `mean` is not `d` long (a caller's mistake).
+pub fn center(rows: Rows<'_>, mean: &[f64]) -> Mat<f64> {
+    assert_eq!(mean.len(), rows.width(), "length of the mean");
+    let view = rows.view();
+    Mat::from_fn(rows.count(), rows.width(), |i, j| view[(i, j)] - mean[j])
+}
+
+/// A factor `F` of the covariance of rows about `mean`, `F^T F = S`: the centred rows over the root of the divisor.
+/// `[n, d]`.
+pub fn factor(rows: Rows<'_>, mean: &[f64], covariance: Covariance) -> Mat<f64> {
+    let root = covariance.divisor(rows.count()).sqrt();
+    let mut centred = center(rows, mean);
+    for column in centred.as_mut().col_iter_mut() {
+        column.iter_mut().for_each(|x| *x /= root);
+    }
+    centred
+}
+
+/// The same `F^T F` with at most `d` rows: `F` itself if it is wide, else the triangular factor of its QR
+/// decomposition, so that nothing is squared. `[n, d]` to `[min(n, d), d]`.
+pub fn reduce(factor: Mat<f64>) -> Mat<f64> {
+    let (n, d) = (factor.nrows(), factor.ncols());
+    if n <= d {
+        return factor;
+    }
+    let mut work = factor;
+    let block = qr::recommended_block_size::<f64>(n, d);
+    let mut coefficients = Mat::zeros(block, d);
+    let scratch = qr::qr_in_place_scratch::<f64>(n, d, block, Par::Seq, Default::default());
+    qr::qr_in_place(
+        work.as_mut(),
+        coefficients.as_mut(),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    );
+    upper_triangle(work.as_ref().subrows(0, d))
+}
+
+fn average(rows: Rows<'_>, about: &[f64]) -> Vec<f64> {
+    let n = rows.count() as f64;
+    let columns = rows.view().col_iter().zip(about);
+    columns.map(|(column, about)| column.iter().map(|x| x - about).sum::<f64>() / n).collect()
+}
+
+fn upper_triangle(matrix: MatRef<'_, f64>) -> Mat<f64> {
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| if i <= j { matrix[(i, j)] } else { 0.0 })
+}

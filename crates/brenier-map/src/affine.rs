@@ -1,0 +1,151 @@
+//! Affine maps of rows in their cheapest exact forms.
+
+use faer::{Mat, MatRef};
+
+use crate::MapError;
+
+/// A multiple of the identity plus low rank:
+///
+/// ```text
+/// T(x) = scale x + offset + U (V^T (x - mean))
+/// ```
+///
+/// # Shapes
+/// `mean`, `offset`: `d`; `u`, `v`: `[d, r]`, `r >= 0`. A row costs `O(d r)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LowRank {
+    /// Factor of the identity: 1 leaves the complement of `v` where it is.
+    pub scale: f64,
+    /// What is subtracted before the projection on `v`; `d`.
+    pub mean: Vec<f64>,
+    /// What is added; `d`.
+    pub offset: Vec<f64>,
+    /// Directions of the result; `[d, r]`.
+    pub u: Mat<f64>,
+    /// Directions that are read; `[d, r]`.
+    pub v: Mat<f64>,
+}
+
+/// Every coordinate for itself:
+///
+/// ```text
+/// T(x)_j = weight_j x_j + bias_j
+/// ```
+///
+/// With `range = (lo, hi)` a coordinate moves only where `lo_j < x_j < hi_j`, and stays otherwise.
+///
+/// # Shapes
+/// All vectors: `d`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagonal {
+    /// Factors; `d`.
+    pub weight: Vec<f64>,
+    /// What is added; `d`.
+    pub bias: Vec<f64>,
+    /// Bounds `(lo, hi)`, each of length `d`, both exclusive.
+    pub range: Option<(Vec<f64>, Vec<f64>)>,
+}
+
+/// Any matrix, for small widths:
+///
+/// ```text
+/// T(x) = A x + b
+/// ```
+///
+/// # Shapes
+/// `matrix`: `[d, d]`; `bias`: `d`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dense {
+    /// `A`; `[d, d]`.
+    pub matrix: Mat<f64>,
+    /// `b`; `d`.
+    pub bias: Vec<f64>,
+}
+
+/// An affine map of rows. (A [`Diagonal`] map with a range is affine only piece by piece.)
+#[derive(Debug, Clone, PartialEq)]
+pub enum Affine {
+    /// A multiple of the identity plus low rank.
+    LowRank(LowRank),
+    /// Every coordinate for itself.
+    Diagonal(Diagonal),
+    /// Any matrix.
+    Dense(Dense),
+}
+
+impl Affine {
+    /// Width of the rows that the map takes.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        match self {
+            Affine::LowRank(map) => map.mean.len(),
+            Affine::Diagonal(map) => map.weight.len(),
+            Affine::Dense(map) => map.bias.len(),
+        }
+    }
+
+    /// Checks that the parts fit each other and are finite.
+    pub(crate) fn check(&self) -> Result<(), MapError> {
+        let dim = self.dim();
+        if dim == 0 {
+            return Err(MapError::ZeroWidth);
+        }
+        match self {
+            Affine::LowRank(map) => {
+                check_number("scale", map.scale)?;
+                check_vector("mean", &map.mean, dim)?;
+                check_vector("offset", &map.offset, dim)?;
+                check_matrix("u", map.u.as_ref(), dim, map.u.ncols())?;
+                check_matrix("v", map.v.as_ref(), dim, map.u.ncols())
+            }
+            Affine::Diagonal(map) => {
+                check_vector("weight", &map.weight, dim)?;
+                check_vector("bias", &map.bias, dim)?;
+                if let Some((lo, hi)) = &map.range {
+                    check_vector("range.lo", lo, dim)?;
+                    check_vector("range.hi", hi, dim)?;
+                }
+                Ok(())
+            }
+            Affine::Dense(map) => {
+                check_matrix("matrix", map.matrix.as_ref(), dim, dim)?;
+                check_vector("bias", &map.bias, dim)
+            }
+        }
+    }
+}
+
+pub(crate) fn check_number(part: &'static str, value: f64) -> Result<(), MapError> {
+    if value.is_finite() { Ok(()) } else { Err(MapError::NonFinite { part, index: vec![], value }) }
+}
+
+pub(crate) fn check_vector(part: &'static str, values: &[f64], dim: usize) -> Result<(), MapError> {
+    if values.len() != dim {
+        return Err(MapError::Shape { part, expected: vec![dim], found: vec![values.len()] });
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(j) => Err(MapError::NonFinite { part, index: vec![j], value: values[j] }),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn check_matrix(
+    part: &'static str,
+    values: MatRef<'_, f64>,
+    rows: usize,
+    cols: usize,
+) -> Result<(), MapError> {
+    if values.shape() != (rows, cols) {
+        let (r, c) = values.shape();
+        return Err(MapError::Shape { part, expected: vec![rows, cols], found: vec![r, c] });
+    }
+    for j in 0..cols {
+        for i in 0..rows {
+            let value = values[(i, j)];
+            if !value.is_finite() {
+                return Err(MapError::NonFinite { part, index: vec![i, j], value });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! What can be wrong with a map or its file.
+
+use std::path::PathBuf;
+
+/// Errors of maps and map files. Each says what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// A part of a map whose size does not fit the others.
+    #[error("map: `{part}` is {}, but {} was expected", shape(.found), shape(.expected))]
+    Shape {
+        /// Name of the part, as in the file.
+        part: &'static str,
+        /// Its expected shape.
+        expected: Vec<usize>,
+        /// Its shape.
+        found: Vec<usize>,
+    },
+    /// A map of rows without coordinates.
+    #[error("map: the width is 0, but at least 1 was expected")]
+    ZeroWidth,
+    /// A NaN or an infinity in a map.
+    #[error("map: `{part}` holds {value} at {index:?}: only finite numbers make a map")]
+    NonFinite {
+        /// Name of the part, as in the file.
+        part: &'static str,
+        /// Where in the part: empty for a number, one index for a vector, row and column for a matrix.
+        index: Vec<usize>,
+        /// The value.
+        value: f64,
+    },
+    /// A number outside the values it may take.
+    #[error("`{part}` is {value}, but {expected} was expected")]
+    OutOfRange {
+        /// Name of the part, as in the file.
+        part: &'static str,
+        /// The value.
+        value: f64,
+        /// The values allowed, in words.
+        expected: &'static str,
+    },
+    /// Rows of another width than the map's.
+    #[error("the rows are {found} wide, but the map is for a width of {expected}")]
+    Width {
+        /// Width of the map.
+        expected: usize,
+        /// Width of the rows.
+        found: usize,
+    },
+    /// A map that is not affine where an affine one is needed.
+    #[error("cannot {operation} a map with a {cause}: it is not affine; use the map without it")]
+    NotAffine {
+        /// What was asked for.
+        operation: &'static str,
+        /// What makes the map non-affine: its gate or its range.
+        cause: &'static str,
+    },
+    /// A map without an inverse.
+    #[error(
+        "the map has no inverse: it takes some direction to {smallest:e} of its length, {tolerance:e} or less is rounding"
+    )]
+    Singular {
+        /// Size of the smallest pivot or singular value.
+        smallest: f64,
+        /// The bound below which it counts as zero.
+        tolerance: f64,
+    },
+    /// The file exists and was not to be overwritten.
+    #[error("{}: the file exists; choose another name or overwrite it with force", .path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{}: cannot {action}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Its answer.
+        source: std::io::Error,
+    },
+    /// Bytes that are no map file, or a damaged one.
+    #[error("{}: not a readable map file: {reason}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A map file of another version of the format.
+    #[error("{}: the map file has format `{found}`, but this program reads `{expected}`; fit the map again or use a program that reads it", .path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The format that this crate reads.
+        expected: &'static str,
+        /// The file's format.
+        found: String,
+    },
+    /// A map in a file that is none.
+    #[error("{}: entry `{entry}`: {source}", .path.display())]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// Name of the entry.
+        entry: String,
+        /// What is wrong with the map.
+        source: Box<MapError>,
+    },
+    /// A key of the metadata that the format keeps for itself.
+    #[error("metadata key `{key}` belongs to the file format: use another")]
+    ReservedKey {
+        /// The key.
+        key: String,
+    },
+    /// A map file that cannot be laid out.
+    #[error("cannot lay out the map file: {reason}")]
+    Layout {
+        /// Why.
+        reason: String,
+    },
+}
+
+fn shape(shape: &[usize]) -> String {
+    match shape {
+        [] => "a number".to_owned(),
+        [n] => format!("of length {n}"),
+        dims => dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x "),
+    }
+}

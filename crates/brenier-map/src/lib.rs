@@ -1,0 +1,52 @@
+//! One operator for every intervention: an affine map of activation rows, its algebra, its file.
+//!
+//! A [`RowMap`] moves a row `x` (one activation vector of width `d`) to
+//!
+//! ```text
+//! x + s p(x) (T(x) - x)
+//! ```
+//!
+//! where `T` is an [`Affine`] map kept in its cheapest exact form, `p` the [`Gate`] (1 where there is
+//! none) and `s` the strength, given at use: 0 changes nothing, 1 is the fitted map, values between
+//! interpolate the displacement (for an optimal map that is the geodesic), negative ones go the other way.
+//!
+//! * [`LowRank`]: identity (or its multiple) plus low rank; `O(d r)` a row and never a `d x d` matrix.
+//! * [`Diagonal`]: every coordinate for itself, optionally only inside a range.
+//! * [`Dense`]: any matrix, for small widths.
+//! * [`MapFile`]: several maps with what was measured of them, as one safetensors file.
+//!
+//! How a map is estimated is not known here, nor is any model.
+//!
+//! ```
+//! use brenier_map::{Affine, LowRank, RowMap};
+//! use faer::Mat;
+//!
+//! // The mean shift x + c: rank 0.
+//! let shift = LowRank {
+//!     scale: 1.0,
+//!     mean: vec![0.0; 3],
+//!     offset: vec![1.0, 0.0, -2.0],
+//!     u: Mat::zeros(3, 0),
+//!     v: Mat::zeros(3, 0),
+//! };
+//! let map = RowMap::new(Affine::LowRank(shift))?;
+//! let mut rows = Mat::<f64>::zeros(2, 3);
+//! map.apply_rows(rows.as_mut(), 0.5)?;
+//! assert_eq!(rows[(1, 2)], -1.0);
+//! # Ok::<(), brenier_map::MapError>(())
+//! ```
+#![deny(missing_docs)]
+
+mod affine;
+mod algebra;
+mod error;
+mod file;
+mod gate;
+mod map;
+mod tensors;
+
+pub use affine::{Affine, Dense, Diagonal, LowRank};
+pub use error::MapError;
+pub use file::{FORMAT, MapEntry, MapFile};
+pub use gate::Gate;
+pub use map::RowMap;

@@ -1,0 +1,165 @@
+//! A map of rows: an affine map and, where there is one, its gate.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, MatRef, get_global_parallelism};
+
+use crate::{Affine, Gate, MapError};
+
+/// Rows mapped at once: what is held beside the rows themselves is two blocks of so many.
+const BLOCK: usize = 512;
+
+/// A checked map of rows, `x + s p(x) (T(x) - x)`; the strength `s` is given at use.
+///
+/// There is no way to one whose parts do not fit each other or are not finite.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowMap {
+    affine: Affine,
+    gate: Option<Gate>,
+}
+
+impl RowMap {
+    /// A map without a gate.
+    ///
+    /// # Errors
+    /// Parts that do not fit each other, width 0, or numbers that are not finite.
+    pub fn new(affine: Affine) -> Result<Self, MapError> {
+        affine.check()?;
+        Ok(Self { affine, gate: None })
+    }
+
+    /// The same map with this gate, which replaces any other.
+    ///
+    /// # Errors
+    /// A gate of another width than the map, parts that do not fit each other, numbers that are not finite,
+    /// a temperature of 0 or less, a threshold outside 0 to 1.
+    pub fn with_gate(self, gate: Gate) -> Result<Self, MapError> {
+        gate.check(self.dim())?;
+        Ok(Self { gate: Some(gate), ..self })
+    }
+
+    /// Width of the rows that the map takes.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.affine.dim()
+    }
+
+    /// The map `T` without its gate.
+    #[must_use]
+    pub fn affine(&self) -> &Affine {
+        &self.affine
+    }
+
+    /// The gate, where there is one.
+    #[must_use]
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.as_ref()
+    }
+
+    /// Maps rows in place at a strength. At strength 0, and where the gate is 0, rows keep every bit.
+    ///
+    /// A NaN in a row makes NaN of that row (of that coordinate, under a diagonal map), not of others.
+    ///
+    /// # Shapes
+    /// `rows`: `[n, d]`, in any layout.
+    ///
+    /// # Errors
+    /// Rows of another width, or a strength that is not finite.
+    pub fn apply_rows(&self, rows: MatMut<'_, f64>, strength: f64) -> Result<(), MapError> {
+        self.apply_blocks(rows, strength, |x| x, |x| x)
+    }
+
+    /// As [`apply_rows`](Self::apply_rows) for rows in f32: computed in f64 and rounded once.
+    ///
+    /// # Errors
+    /// As [`apply_rows`](Self::apply_rows).
+    pub fn apply_rows_f32(&self, rows: MatMut<'_, f32>, strength: f64) -> Result<(), MapError> {
+        self.apply_blocks(rows, strength, f64::from, |x| x as f32)
+    }
+
+    /// The share `p(x)` of the map that each row gets: 1 where the map has no gate.
+    ///
+    /// # Shapes
+    /// `rows`: `[n, d]`; result: `n`.
+    ///
+    /// # Errors
+    /// Rows of another width.
+    pub fn gate_rows(&self, rows: MatRef<'_, f64>) -> Result<Vec<f64>, MapError> {
+        self.check_width(rows.ncols())?;
+        match &self.gate {
+            Some(gate) => Ok(gate.log_odds(rows)?.into_iter().map(|odds| gate.probability(odds)).collect()),
+            None => Ok(vec![1.0; rows.nrows()]),
+        }
+    }
+
+    fn apply_blocks<T: Copy>(
+        &self,
+        mut rows: MatMut<'_, T>,
+        strength: f64,
+        widen: impl Fn(T) -> f64,
+        narrow: impl Fn(f64) -> T,
+    ) -> Result<(), MapError> {
+        self.check_width(rows.ncols())?;
+        check_strength(strength)?;
+        if strength == 0.0 {
+            return Ok(());
+        }
+        let n = rows.nrows();
+        for start in (0..n).step_by(BLOCK) {
+            let mut block = rows.as_mut().subrows_mut(start, BLOCK.min(n - start));
+            let x = Mat::from_fn(block.nrows(), block.ncols(), |i, j| widen(block[(i, j)]));
+            let share = self.gate_rows(x.as_ref())?;
+            let moved = self.affine.displacement(x.as_ref());
+            for j in 0..block.ncols() {
+                for (i, &share) in share.iter().enumerate().filter(|&(_, &share)| share != 0.0) {
+                    block[(i, j)] = narrow(x[(i, j)] + strength * share * moved[(i, j)]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_width(&self, found: usize) -> Result<(), MapError> {
+        let expected = self.dim();
+        if found == expected { Ok(()) } else { Err(MapError::Width { expected, found }) }
+    }
+}
+
+pub(crate) fn check_strength(value: f64) -> Result<(), MapError> {
+    let (part, expected) = ("strength", "a finite number");
+    if value.is_finite() { Ok(()) } else { Err(MapError::OutOfRange { part, value, expected }) }
+}
+
+impl Affine {
+    /// `T(x) - x` of rows of the right width.
+    fn displacement(&self, x: MatRef<'_, f64>) -> Mat<f64> {
+        let par = get_global_parallelism();
+        let (n, dim) = x.shape();
+        match self {
+            Affine::LowRank(map) => {
+                // Around the mean, T(x) - x = (T(m) - m) + ((a - 1) I + U V^T)(x - m): nothing large cancels.
+                let centred = Mat::from_fn(n, dim, |i, j| x[(i, j)] - map.mean[j]);
+                let grow = map.scale - 1.0;
+                let mut moved = Mat::from_fn(n, dim, |i, j| {
+                    grow * centred[(i, j)] + (grow * map.mean[j] + map.offset[j])
+                });
+                let mut z = Mat::zeros(n, map.v.ncols());
+                matmul(z.as_mut(), Accum::Replace, centred.as_ref(), map.v.as_ref(), 1.0, par);
+                matmul(moved.as_mut(), Accum::Add, z.as_ref(), map.u.transpose(), 1.0, par);
+                moved
+            }
+            Affine::Diagonal(map) => Mat::from_fn(n, dim, |i, j| {
+                let x = x[(i, j)];
+                match &map.range {
+                    // A NaN is in no range, and stays what it is.
+                    Some((lo, hi)) if !(lo[j] < x && x < hi[j]) => 0.0,
+                    _ => (map.weight[j] - 1.0) * x + map.bias[j],
+                }
+            }),
+            Affine::Dense(map) => {
+                let mut moved = Mat::from_fn(n, dim, |i, j| map.bias[j] - x[(i, j)]);
+                matmul(moved.as_mut(), Accum::Add, x, map.matrix.transpose(), 1.0, par);
+                moved
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Continuing prompts, many at once.
+
+use brenier_residual::{Batch, KvCache, ResidualModel, Row, Tap};
+use burn::tensor::{DType, Tensor};
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ModelError, one_line};
+use crate::sampling::Sampler;
+
+/// How to continue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// Most tokens to add to a prompt.
+    pub max_new_tokens: usize,
+    /// Divides the logits before sampling; without one (or with 0) the likeliest token is taken.
+    pub temperature: Option<f64>,
+    /// Sample among so many of the likeliest tokens.
+    pub top_k: Option<usize>,
+    /// Sample among the fewest likeliest tokens that hold this share of probability, after `top_k`.
+    pub top_p: Option<f64>,
+    /// Seed of sampling. Each prompt has its own stream of random numbers, whatever batch it is in.
+    pub seed: u64,
+    /// Most rows to run at once. Speed and memory depend on it, results do not (beyond rounding).
+    pub batch: usize,
+}
+
+impl Default for GenerateOptions {
+    /// Greedy, 128 tokens, 32 rows.
+    fn default() -> Self {
+        Self { max_new_tokens: 128, temperature: None, top_k: None, top_p: None, seed: 0, batch: 32 }
+    }
+}
+
+/// Why a continuation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model ended the text.
+    Eos,
+    /// As many tokens as were asked for.
+    MaxNewTokens,
+    /// Prompt and continuation fill the context.
+    Context,
+}
+
+impl std::fmt::Display for Finish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Finish::Eos => "eos",
+            Finish::MaxNewTokens => "max_new_tokens",
+            Finish::Context => "context",
+        })
+    }
+}
+
+/// What a model made of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// The new tokens, without the one that ended the text.
+    pub ids: Vec<u32>,
+    /// Why there are no more.
+    pub finish: Finish,
+}
+
+/// Continues prompts; results stand in the order of the prompts.
+///
+/// Prompts of similar length run together, padded on the left, at most `options.batch` at once; rows that have
+/// ended leave the batch. `tap` acts in every forward pass. `on_token` hears of each new token as it comes:
+/// the prompt's index and the id.
+///
+/// ```
+/// use brenier_model::{Architecture, Config, Decoder, Finish, GenerateOptions, generate};
+/// use burn::tensor::Device;
+///
+/// let model = Decoder::init(&Config::small(Architecture::Llama), 1, &Device::flex());
+/// let options = GenerateOptions { max_new_tokens: 5, ..GenerateOptions::default() };
+/// let eos = [];
+/// let texts = generate(&model, &[vec![1, 2], vec![3]], &eos, &options, &mut (), &mut |_, _| {})?;
+/// assert_eq!(texts[1].ids.len(), 5);
+/// assert_eq!(texts[1].finish, Finish::MaxNewTokens);
+/// # Ok::<(), brenier_model::ModelError>(())
+/// ```
+///
+/// # Errors
+/// Options out of range; an empty prompt, one that leaves no room in the context or holds an id outside the
+/// vocabulary (the error names the prompt's index); logits that are not finite.
+pub fn generate(
+    model: &dyn ResidualModel,
+    prompts: &[Vec<u32>],
+    eos: &[u32],
+    options: &GenerateOptions,
+    tap: &mut dyn Tap,
+    on_token: &mut dyn FnMut(usize, u32),
+) -> Result<Vec<Generation>, ModelError> {
+    let sampler = Sampler::new(options)?;
+    if options.batch == 0 {
+        let expected = "at least 1".to_owned();
+        return Err(ModelError::Option { name: "batch", expected, found: "0".to_owned() });
+    }
+    for (index, prompt) in prompts.iter().enumerate() {
+        check_prompt(model, index, prompt)?;
+    }
+    let mut results = vec![Generation { ids: Vec::new(), finish: Finish::MaxNewTokens }; prompts.len()];
+    if options.max_new_tokens == 0 {
+        return Ok(results);
+    }
+    let mut order: Vec<(usize, &[u32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
+    // Longest first: if memory runs out, it does so at once.
+    order.sort_by_key(|(_, prompt)| std::cmp::Reverse(prompt.len()));
+    for chunk in order.chunks(options.batch) {
+        let live = chunk.iter().map(|&(index, prompt)| Live {
+            index,
+            room: model.spec().context - prompt.len(),
+            ids: Vec::new(),
+            stream: sampler.stream(index),
+        });
+        let rows: Vec<Row<'_>> = chunk.iter().map(|(_, prompt)| Row::prompt(prompt)).collect();
+        let batch = Batch::new(&rows, &model.spec().device)?;
+        let mut run =
+            Run { model, eos, max_new_tokens: options.max_new_tokens, sampler, results: &mut results };
+        run.until_all_end(live.collect(), batch, tap, on_token)?;
+    }
+    Ok(results)
+}
+
+/// A row that has not ended.
+struct Live {
+    index: usize,
+    /// Tokens that still fit into the context, counted at the start.
+    room: usize,
+    ids: Vec<u32>,
+    stream: StdRng,
+}
+
+struct Run<'a> {
+    model: &'a dyn ResidualModel,
+    eos: &'a [u32],
+    max_new_tokens: usize,
+    sampler: Sampler,
+    results: &'a mut [Generation],
+}
+
+impl Run<'_> {
+    fn until_all_end(
+        &mut self,
+        mut live: Vec<Live>,
+        mut batch: Batch,
+        tap: &mut dyn Tap,
+        on_token: &mut dyn FnMut(usize, u32),
+    ) -> Result<(), ModelError> {
+        let mut cache = KvCache::new(usize::from(self.model.spec().layers));
+        loop {
+            let logits = self.model.forward_last(&batch, Some(&mut cache), tap)?;
+            let (mut kept, mut going, mut next) = (Vec::new(), Vec::new(), Vec::new());
+            let (vocab, logits) = (logits.dims()[1], on_host(logits)?);
+            for (slot, (mut row, logits)) in live.drain(..).zip(logits.chunks(vocab)).enumerate() {
+                let (index, tokens) = (row.index, row.ids.len());
+                let id = self.sampler.pick(logits, &mut row.stream);
+                let id = id.ok_or(ModelError::NotFinite { prompt: index, tokens })?;
+                match self.finish(&mut row, id, on_token) {
+                    Some(finish) => {
+                        if let Some(result) = self.results.get_mut(index) {
+                            *result = Generation { ids: row.ids, finish };
+                        }
+                    }
+                    None => {
+                        kept.push(slot);
+                        next.push(id);
+                        going.push(row);
+                    }
+                }
+            }
+            if going.is_empty() {
+                return Ok(());
+            }
+            if kept.len() < batch.rows() {
+                batch = batch.select_rows(&kept);
+                cache.select_rows(&kept);
+            }
+            batch = batch.next(&next)?;
+            live = going;
+        }
+    }
+
+    /// Takes in a token; says why the row ends, if it does.
+    fn finish(&self, row: &mut Live, id: u32, on_token: &mut dyn FnMut(usize, u32)) -> Option<Finish> {
+        if self.eos.contains(&id) {
+            return Some(Finish::Eos);
+        }
+        row.ids.push(id);
+        on_token(row.index, id);
+        if row.ids.len() == self.max_new_tokens {
+            Some(Finish::MaxNewTokens)
+        } else if row.ids.len() == row.room {
+            Some(Finish::Context)
+        } else {
+            None
+        }
+    }
+}
+
+fn check_prompt(model: &dyn ResidualModel, index: usize, prompt: &[u32]) -> Result<(), ModelError> {
+    let spec = model.spec();
+    if prompt.is_empty() {
+        return Err(ModelError::EmptyPrompt { prompt: index });
+    }
+    if prompt.len() >= spec.context {
+        return Err(ModelError::PromptTooLong { prompt: index, tokens: prompt.len(), context: spec.context });
+    }
+    match prompt.iter().find(|&&id| id as usize >= spec.vocab) {
+        Some(&id) => Err(ModelError::UnknownId { prompt: index, id, vocab: spec.vocab }),
+        None => Ok(()),
+    }
+}
+
+fn on_host(logits: Tensor<2>) -> Result<Vec<f32>, ModelError> {
+    let failed = |error: &dyn std::fmt::Display| ModelError::Device { reason: one_line(&error.to_string()) };
+    let data = logits.cast(DType::F32).try_into_data().map_err(|error| failed(&error))?;
+    data.try_into_vec().map_err(|error| failed(&error))
+}

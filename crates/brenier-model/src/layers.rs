@@ -1,0 +1,96 @@
+//! Parts of a decoder block. Fields are named after the keys of Hugging Face checkpoints.
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Int, Tensor, activation};
+
+/// A projection as checkpoints store it: `y = x W^T + b`.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[output, input]`.
+    pub weight: Param<Tensor<2>>,
+    /// `[output]`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    /// `[rows, tokens, input]` to `[rows, tokens, output]`.
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let y = project(x, self.weight.val());
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
+        }
+    }
+}
+
+/// The embedding table.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// `[vocab, hidden]`.
+    pub weight: Param<Tensor<2>>,
+}
+
+impl Embedding {
+    pub(crate) fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        burn::tensor::module::embedding(self.weight.val(), ids)
+    }
+
+    /// Logits against the table itself, where it is the output matrix too.
+    pub(crate) fn unembed(&self, x: Tensor<3>) -> Tensor<3> {
+        project(x, self.weight.val())
+    }
+}
+
+/// Root-mean-square norm: `x / sqrt(mean(x^2) + eps) * weight`.
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[hidden]`.
+    pub weight: Param<Tensor<1>>,
+    #[module(skip)]
+    pub(crate) eps: f64,
+}
+
+impl RmsNorm {
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let dtype = x.dtype();
+        let x = widen(x);
+        let size = (x.clone() * x.clone()).mean_dim(2).add_scalar(self.eps).sqrt();
+        (x / size).cast(dtype) * self.weight.val().unsqueeze()
+    }
+}
+
+/// The gated feed-forward part: `down(silu(gate(x)) * up(x))`.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// `hidden` to `intermediate`.
+    pub gate_proj: Linear,
+    /// `hidden` to `intermediate`.
+    pub up_proj: Linear,
+    /// `intermediate` to `hidden`.
+    pub down_proj: Linear,
+}
+
+impl Mlp {
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let gate = activation::silu(self.gate_proj.forward(x.clone()));
+        self.down_proj.forward(gate * self.up_proj.forward(x))
+    }
+}
+
+/// Softmax over the last dimension, at least in f32.
+pub(crate) fn softmax(x: Tensor<4>) -> Tensor<4> {
+    let dtype = x.dtype();
+    activation::softmax(widen(x), 3).cast(dtype)
+}
+
+/// 16-bit floats as f32; wider ones as they are.
+fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if x.dtype() == DType::F64 { x } else { x.cast(DType::F32) }
+}
+
+/// `x W^T` as one matrix product: a batched one would walk the weights once a row.
+fn project(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
+    let [rows, tokens, input] = x.dims();
+    let y = x.reshape([rows * tokens, input]).matmul(weight.transpose());
+    y.reshape([rows as i64, tokens as i64, -1])
+}

@@ -1,0 +1,33 @@
+//! Hugging Face directories as models: configuration, weights, tokenizer, chat template, prompts, generation.
+#![deny(missing_docs)]
+
+mod attention;
+mod config;
+mod decoder;
+mod error;
+mod fields;
+mod files;
+mod generate;
+mod layers;
+mod llama;
+mod lm;
+mod prompts;
+mod qwen2;
+mod rope;
+mod sampling;
+mod template;
+mod tokenizer;
+mod tokenizer_config;
+mod weights;
+
+pub use attention::Attention;
+pub use config::{Architecture, Config, Rope, RopeScaling};
+pub use decoder::{Block, Decoder, Trunk};
+pub use error::ModelError;
+pub use files::sha256_file;
+pub use generate::{Finish, GenerateOptions, Generation, generate};
+pub use layers::{Embedding, Linear, Mlp, RmsNorm};
+pub use lm::{LanguageModel, PromptOptions};
+pub use prompts::{Answer, Prompt, PromptFormat, PromptInput, read_answers, read_prompts, read_texts};
+pub use template::{ChatTemplate, Message, RenderOptions};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,359 @@
+//! Token ids on their way into a model.
+
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+use crate::{ResidualError, Spec};
+
+/// One row of a batch before it is padded: ids, and how many of them are the prompt.
+///
+/// What follows the prompt counts as generated: a forced continuation is treated as the model's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row<'a> {
+    /// Token ids, prompt first.
+    pub ids: &'a [u32],
+    /// How many of `ids` are the prompt.
+    pub prompt: usize,
+}
+
+impl<'a> Row<'a> {
+    /// A row that is all prompt.
+    #[must_use]
+    pub fn prompt(ids: &'a [u32]) -> Self {
+        Self { ids, prompt: ids.len() }
+    }
+}
+
+/// What a token is to an intervention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TokenKind {
+    /// Padding on the left; nothing attends to it.
+    Padding,
+    /// A token of the prompt other than its last.
+    Prompt,
+    /// The last token of the prompt, where maps are fitted.
+    LastPrompt,
+    /// A token after the prompt.
+    Generated,
+}
+
+/// A choice of tokens. Padding is never chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TokenSet {
+    /// Every token.
+    All,
+    /// The tokens of the prompt, its last included.
+    Prompt,
+    /// The last token of the prompt.
+    Last,
+    /// The tokens after the prompt.
+    Generated,
+    /// The last token of the prompt and all after it.
+    LastAndGenerated,
+}
+
+impl TokenSet {
+    /// Whether a token of this kind is chosen.
+    #[must_use]
+    pub fn contains(self, kind: TokenKind) -> bool {
+        use TokenKind::{Generated, LastPrompt, Padding, Prompt};
+        match self {
+            TokenSet::All => kind != Padding,
+            TokenSet::Prompt => matches!(kind, Prompt | LastPrompt),
+            TokenSet::Last => kind == LastPrompt,
+            TokenSet::Generated => kind == Generated,
+            TokenSet::LastAndGenerated => matches!(kind, LastPrompt | Generated),
+        }
+    }
+}
+
+/// Rows of token ids, padded on the left to one width, possibly continuing rows read before.
+///
+/// `tokens` counts the columns of this step; `past` the columns read in earlier steps and held by a
+/// [`KvCache`](crate::KvCache). A row's last token always stands in the last column.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    ids: Arc<[u32]>,
+    tokens: usize,
+    past: usize,
+    padding: Arc<[usize]>,
+    prompt: Arc<[usize]>,
+    device: Device,
+    on_device: Arc<OnDevice>,
+}
+
+/// Tensors derived from a batch, made when first asked for and once only.
+#[derive(Debug, Default)]
+struct OnDevice {
+    ids: OnceLock<Tensor<2, Int>>,
+    positions: OnceLock<Tensor<2, Int>>,
+    hidden: OnceLock<Option<Tensor<4, Bool>>>,
+    chosen: [OnceLock<Tensor<2, Bool>>; 5],
+}
+
+impl Batch {
+    /// A first step: rows padded on the left to the longest.
+    ///
+    /// # Errors
+    /// No row, an empty row, or a prompt longer than its row.
+    pub fn new(rows: &[Row<'_>], device: &Device) -> Result<Self, ResidualError> {
+        if rows.is_empty() {
+            return Err(ResidualError::EmptyBatch);
+        }
+        for (row, Row { ids, prompt }) in rows.iter().enumerate() {
+            if ids.is_empty() {
+                return Err(ResidualError::EmptyRow { row });
+            }
+            if *prompt > ids.len() {
+                return Err(ResidualError::PromptBeyondRow { row, prompt: *prompt, tokens: ids.len() });
+            }
+        }
+        let tokens = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+        let padding: Arc<[usize]> = rows.iter().map(|row| tokens - row.ids.len()).collect();
+        let mut ids = Vec::with_capacity(rows.len() * tokens);
+        for (row, &padding) in rows.iter().zip(padding.iter()) {
+            ids.extend(std::iter::repeat_n(0, padding));
+            ids.extend_from_slice(row.ids);
+        }
+        Ok(Self {
+            ids: ids.into(),
+            tokens,
+            past: 0,
+            padding,
+            prompt: rows.iter().map(|row| row.prompt).collect(),
+            device: device.clone(),
+            on_device: Arc::default(),
+        })
+    }
+
+    /// The step after this one: one generated id a row.
+    ///
+    /// # Errors
+    /// Another number of ids than rows.
+    pub fn next(&self, ids: &[u32]) -> Result<Self, ResidualError> {
+        if ids.len() != self.rows() {
+            return Err(ResidualError::StepWidth { expected: self.rows(), found: ids.len() });
+        }
+        Ok(Self {
+            ids: ids.into(),
+            tokens: 1,
+            past: self.past + self.tokens,
+            padding: self.padding.clone(),
+            prompt: self.prompt.clone(),
+            device: self.device.clone(),
+            on_device: Arc::default(),
+        })
+    }
+
+    /// The given rows of this step, in the given order; pair it with
+    /// [`KvCache::select_rows`](crate::KvCache::select_rows).
+    ///
+    /// # Panics
+    /// An index that is no row.
+    #[must_use]
+    pub fn select_rows(&self, rows: &[usize]) -> Self {
+        let step = |&row: &usize| &self.ids[row * self.tokens..(row + 1) * self.tokens];
+        Self {
+            ids: rows.iter().flat_map(step).copied().collect(),
+            tokens: self.tokens,
+            past: self.past,
+            padding: rows.iter().map(|&row| self.padding[row]).collect(),
+            prompt: rows.iter().map(|&row| self.prompt[row]).collect(),
+            device: self.device.clone(),
+            on_device: Arc::default(),
+        }
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.padding.len()
+    }
+
+    /// Columns of this step, padding included.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Columns read in earlier steps.
+    #[must_use]
+    pub fn past(&self) -> usize {
+        self.past
+    }
+
+    /// The device on which the tensors of this batch are made.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Padding columns at the left of a row, counted from the first step.
+    #[must_use]
+    pub fn padding(&self, row: usize) -> usize {
+        self.padding[row]
+    }
+
+    /// What the token in a column of this step is.
+    #[must_use]
+    pub fn kind(&self, row: usize, token: usize) -> TokenKind {
+        let column = self.past + token;
+        let start = self.padding[row];
+        let end = start + self.prompt[row];
+        if column < start {
+            TokenKind::Padding
+        } else if column + 1 < end {
+            TokenKind::Prompt
+        } else if column < end {
+            TokenKind::LastPrompt
+        } else {
+            TokenKind::Generated
+        }
+    }
+
+    /// Position of a token in its own row, padding not counted; 0 for padding.
+    #[must_use]
+    pub fn position(&self, row: usize, token: usize) -> usize {
+        (self.past + token).saturating_sub(self.padding[row])
+    }
+
+    /// The id in a column of this step; 0 for padding.
+    #[must_use]
+    pub fn id(&self, row: usize, token: usize) -> u32 {
+        self.ids[row * self.tokens + token]
+    }
+
+    /// Token ids, `[rows, tokens]`.
+    #[must_use]
+    pub fn ids(&self) -> Tensor<2, Int> {
+        self.on_device.ids.get_or_init(|| self.int_tensor(|row, token| self.id(row, token) as usize)).clone()
+    }
+
+    /// Positions as in [`position`](Self::position), `[rows, tokens]`.
+    #[must_use]
+    pub fn positions(&self) -> Tensor<2, Int> {
+        self.on_device
+            .positions
+            .get_or_init(|| self.int_tensor(|row, token| self.position(row, token)))
+            .clone()
+    }
+
+    /// Which columns a token must not attend to: later ones and padding. `[rows, 1, tokens, past + tokens]`,
+    /// or `None` where every token may attend to every column.
+    ///
+    /// A padding token has every column hidden: fill with a finite number, not with minus infinity.
+    #[must_use]
+    pub fn hidden(&self) -> Option<Tensor<4, Bool>> {
+        self.on_device.hidden.get_or_init(|| self.make_hidden()).clone()
+    }
+
+    /// The chosen tokens, `[rows, tokens]`.
+    #[must_use]
+    pub fn chosen(&self, set: TokenSet) -> Tensor<2, Bool> {
+        let make = || {
+            let chosen = self.map(|row, token| set.contains(self.kind(row, token)));
+            Tensor::from_data(TensorData::new(chosen, [self.rows(), self.tokens]), &self.device)
+        };
+        self.on_device.chosen[set as usize].get_or_init(make).clone()
+    }
+
+    /// Whether any token of this step is chosen.
+    #[must_use]
+    pub fn chooses_any(&self, set: TokenSet) -> bool {
+        self.map(|row, token| set.contains(self.kind(row, token))).into_iter().any(|chosen| chosen)
+    }
+
+    /// Checks ids and lengths against a model.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary, or a row longer than the context.
+    pub fn check(&self, spec: &Spec) -> Result<(), ResidualError> {
+        for row in 0..self.rows() {
+            let tokens = self.past + self.tokens - self.padding[row];
+            if tokens > spec.context {
+                return Err(ResidualError::BeyondContext { row, tokens, context: spec.context });
+            }
+            for token in 0..self.tokens {
+                let id = self.id(row, token);
+                if id as usize >= spec.vocab {
+                    let token = self.position(row, token);
+                    return Err(ResidualError::IdOutsideVocabulary { row, token, id, vocab: spec.vocab });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn make_hidden(&self) -> Option<Tensor<4, Bool>> {
+        let columns = self.past + self.tokens;
+        if self.tokens == 1 && self.padding.iter().all(|&padding| padding == 0) {
+            return None;
+        }
+        let mut hidden = Vec::with_capacity(self.rows() * self.tokens * columns);
+        for &padding in self.padding.iter() {
+            for token in 0..self.tokens {
+                hidden.extend((0..columns).map(|column| column < padding || column > self.past + token));
+            }
+        }
+        Some(Tensor::from_data(TensorData::new(hidden, [self.rows(), 1, self.tokens, columns]), &self.device))
+    }
+
+    fn int_tensor(&self, value: impl Fn(usize, usize) -> usize) -> Tensor<2, Int> {
+        let values = self.map(|row, token| value(row, token) as i64);
+        Tensor::from_data(TensorData::new(values, [self.rows(), self.tokens]), &self.device)
+    }
+
+    fn map<T>(&self, value: impl Fn(usize, usize) -> T) -> Vec<T> {
+        (0..self.rows())
+            .flat_map(|row| (0..self.tokens).map(move |token| (row, token)))
+            .map(|(r, t)| value(r, t))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn kinds(batch: &Batch, row: usize) -> Vec<TokenKind> {
+        (0..batch.tokens()).map(|token| batch.kind(row, token)).collect()
+    }
+
+    #[test]
+    fn kinds_and_positions_follow_the_padding() {
+        use TokenKind::{Generated, LastPrompt, Padding, Prompt};
+        let rows = [Row { ids: &[1, 2, 3, 4], prompt: 2 }, Row::prompt(&[7, 8])];
+        let batch = Batch::new(&rows, &Device::flex()).unwrap();
+        assert_eq!(kinds(&batch, 0), [Prompt, LastPrompt, Generated, Generated]);
+        assert_eq!(kinds(&batch, 1), [Padding, Padding, Prompt, LastPrompt]);
+        assert_eq!(batch.positions().into_data().iter::<i64>().collect::<Vec<_>>(), [0, 1, 2, 3, 0, 0, 0, 1]);
+        let next = batch.next(&[5, 9]).unwrap();
+        assert_eq!((kinds(&next, 0), kinds(&next, 1)), (vec![Generated], vec![Generated]));
+        assert_eq!((next.position(0, 0), next.position(1, 0)), (4, 2));
+        assert_eq!(next.select_rows(&[1]).position(0, 0), 2);
+    }
+
+    #[test]
+    fn nothing_attends_to_padding_or_to_what_comes_later() {
+        let batch = Batch::new(&[Row::prompt(&[1, 2, 3]), Row::prompt(&[4])], &Device::flex()).unwrap();
+        let hidden: Vec<bool> = batch.hidden().unwrap().into_data().iter::<bool>().collect();
+        let (t, f) = (true, false);
+        assert_eq!(hidden, [f, t, t, f, f, t, f, f, f, t, t, t, t, t, t, t, t, f]);
+        let alone = Batch::new(&[Row::prompt(&[1])], &Device::flex()).unwrap();
+        assert!(alone.hidden().is_none());
+    }
+
+    #[test]
+    fn a_set_never_chooses_padding() {
+        let rows = [Row { ids: &[1, 2, 3], prompt: 2 }, Row::prompt(&[4])];
+        let batch = Batch::new(&rows, &Device::flex()).unwrap();
+        let chosen = |set| batch.chosen(set).into_data().iter::<bool>().map(u8::from).collect::<Vec<_>>();
+        assert_eq!(chosen(TokenSet::All), [1, 1, 1, 0, 0, 1]);
+        assert_eq!(chosen(TokenSet::Prompt), [1, 1, 0, 0, 0, 1]);
+        assert_eq!(chosen(TokenSet::Last), [0, 1, 0, 0, 0, 1]);
+        assert_eq!(chosen(TokenSet::Generated), [0, 0, 1, 0, 0, 0]);
+        assert_eq!(chosen(TokenSet::LastAndGenerated), [0, 1, 1, 0, 0, 1]);
+    }
+}

@@ -1,0 +1,104 @@
+//! What a model must offer to be watched and edited.
+
+use std::ops::Range;
+
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::{Batch, KvCache, ResidualError, Tap};
+
+/// The facts of a model that its users need.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// The architecture's name as its checkpoint gives it, e.g. `LlamaForCausalLM`.
+    pub architecture: String,
+    /// Number of decoder blocks.
+    pub layers: u16,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Rows of the embedding table.
+    pub vocab: usize,
+    /// Most tokens that a row may have.
+    pub context: usize,
+    /// The device that holds the weights.
+    pub device: Device,
+    /// The dtype that activations have.
+    pub dtype: DType,
+}
+
+/// A decoder-only model, cut where its users need it: embedding, any run of blocks, unembedding.
+///
+/// The cuts let an edit at block `l` recompute blocks `l..` alone, a recorder stop after the last block
+/// it wants, and a caller unembed only the rows it needs.
+pub trait ResidualModel {
+    /// The facts of this model.
+    fn spec(&self) -> &Spec;
+
+    /// Embeds token ids: the residual stream that enters block 0, `[rows, tokens, hidden]`.
+    ///
+    /// # Errors
+    /// What [`Batch::check`] finds.
+    fn embed(&self, batch: &Batch) -> Result<Tensor<3>, ResidualError>;
+
+    /// Runs the blocks `layers` on a residual stream and calls `tap` at the places it wants.
+    ///
+    /// With a cache, keys and values of this step are appended to it.
+    ///
+    /// # Shapes
+    /// `x` and the result: `[rows, tokens, hidden]`.
+    ///
+    /// # Errors
+    /// A cache that does not hold the `batch.past()` tokens before this step.
+    fn blocks(
+        &self,
+        layers: Range<u16>,
+        x: Tensor<3>,
+        batch: &Batch,
+        cache: Option<&mut KvCache>,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor<3>, ResidualError>;
+
+    /// Final norm and output matrix: logits `[rows, tokens, vocab]` of a stream `[rows, tokens, hidden]`.
+    fn unembed(&self, x: Tensor<3>) -> Tensor<3>;
+
+    /// The whole way: logits of every token of the batch, `[rows, tokens, vocab]`.
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed) and [`blocks`](Self::blocks).
+    fn forward(
+        &self,
+        batch: &Batch,
+        cache: Option<&mut KvCache>,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor<3>, ResidualError> {
+        let x = self.blocks(0..self.spec().layers, self.embed(batch)?, batch, cache, tap)?;
+        Ok(self.unembed(x))
+    }
+
+    /// Logits after the last token of every row alone, `[rows, vocab]`: the output matrix is applied once a
+    /// row, not once a token.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    fn forward_last(
+        &self,
+        batch: &Batch,
+        cache: Option<&mut KvCache>,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor<2>, ResidualError> {
+        let x = self.blocks(0..self.spec().layers, self.embed(batch)?, batch, cache, tap)?;
+        let last = x.dims()[1] - 1;
+        let x = x.narrow(1, last, 1);
+        Ok(self.unembed(x).squeeze_dim(1))
+    }
+
+    /// Runs for the sake of the tap alone: no logits, and no block after the tap's last.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    fn observe(&self, batch: &Batch, tap: &mut dyn Tap) -> Result<(), ResidualError> {
+        let layers = self.spec().layers;
+        let end = tap.last_layer().map_or(layers, |last| layers.min(last.saturating_add(1)));
+        self.blocks(0..end, self.embed(batch)?, batch, None, tap)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+use crate::fit::Pair;
+use crate::{Covariance, FitOptions, Method, TransportError};
+use brenier_linalg::mean;
+use brenier_map::{Affine, Diagonal, LowRank};
+use faer::{Mat, MatRef};
+
+/// Standard deviations at or under this are taken for no variation by AcT, as published (an absolute number, in the
+/// units of the activations).
+const ACT_LEAST_DEVIATION: f64 = 1e-4;
+
+/// `x + m_t - m_s`.
+pub(crate) fn mean_shift(pair: &Pair<'_>) -> Affine {
+    let (source, target) = (mean(pair.source), mean(pair.target));
+    let offset = target.iter().zip(&source).map(|(t, s)| t - s).collect();
+    Affine::LowRank(LowRank {
+        scale: 1.0,
+        mean: source,
+        offset,
+        u: Mat::zeros(pair.dim(), 0),
+        v: Mat::zeros(pair.dim(), 0),
+    })
+}
+
+/// `x - r r^T (x - c)` with `r` the unit vector along `m_s - m_t`; `c = 0` for [`Method::Rfa`], `c = m_t` for
+/// [`Method::Ace`].
+///
+/// References: A. Arditi et al., "Refusal in language models is mediated by a single direction", 2024; T. Marshall,
+/// A. Scherlis & N. Belrose, "Refusal in LLMs is an affine function", 2024.
+pub(crate) fn projection(pair: &Pair<'_>, method: Method) -> Result<Affine, TransportError> {
+    let (source, target) = (mean(pair.source), mean(pair.target));
+    let d = pair.dim();
+    let mut direction: Vec<f64> = source.iter().zip(&target).map(|(s, t)| s - t).collect();
+    let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let distance = norm(&direction);
+    // The means themselves are known to eps; a difference of that size has no direction.
+    if distance <= 8.0 * f64::EPSILON * norm(&source).max(norm(&target)) {
+        return Err(TransportError::SameMean { method, distance });
+    }
+    direction.iter_mut().for_each(|x| *x /= distance);
+    Ok(Affine::LowRank(LowRank {
+        scale: 1.0,
+        mean: if method == Method::Ace { target } else { vec![0.0; d] },
+        offset: vec![0.0; d],
+        u: Mat::from_fn(d, 1, |j, _| -direction[j]),
+        v: Mat::from_fn(d, 1, |j, _| direction[j]),
+    }))
+}
+
+/// One-dimensional transport of every coordinate; the map, and how many coordinates do not vary and so were not
+/// scaled.
+///
+/// - Linear: both samples sorted and centred, `w = sum(a b) / sum(a^2)`, `b = m_t - w m_s`. For unequal counts the
+///   target is read at the source's `n_s` quantile levels `0, 1/(n_s - 1), .., 1`, linearly between order statistics.
+///   A constant source coordinate has `w = 1`: its mean moves.
+/// - Gaussian: `w = sd_t / sd_s`, `b = m_t - w m_s`; a coordinate where either deviation is at most 1e-4 is left as it
+///   is (`w = 1`, `b = 0`).
+///
+/// Reference: P. Rodriguez et al., "Controlling language and diffusion models by transporting activations", ICLR 2025.
+pub(crate) fn act(pair: &Pair<'_>, method: Method, options: &FitOptions) -> (Affine, usize) {
+    let (source_mean, target_mean) = (mean(pair.source), mean(pair.target));
+    let (s, t) = (pair.source.view(), pair.target.view());
+    let d = pair.dim();
+    let mut map = Diagonal { weight: vec![1.0; d], bias: vec![0.0; d], range: None };
+    let mut range = (vec![0.0; d], vec![0.0; d]);
+    let mut skipped = 0;
+    for j in 0..d {
+        let (a, b) = (sorted(s, j), sorted(t, j));
+        let (m_s, m_t) = (source_mean[j], target_mean[j]);
+        let weight = if method == Method::ActLinear {
+            slope(&a, &b, m_s, m_t)
+        } else {
+            ratio_of_deviations(&a, &b, m_s, m_t, options.covariance)
+        };
+        match weight {
+            Some(weight) => {
+                map.weight[j] = weight;
+                map.bias[j] = m_t - weight * m_s;
+            }
+            None => {
+                skipped += 1;
+                if method == Method::ActLinear {
+                    map.bias[j] = m_t - m_s;
+                }
+            }
+        }
+        if let Some((low, high)) = options.act_quantiles {
+            range.0[j] = quantile(&a, low);
+            range.1[j] = quantile(&a, high);
+        }
+    }
+    map.range = options.act_quantiles.map(|_| range);
+    (Affine::Diagonal(map), skipped)
+}
+
+fn sorted(rows: MatRef<'_, f64>, column: usize) -> Vec<f64> {
+    let mut values: Vec<f64> = rows.col(column).iter().copied().collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// Least-squares slope of the sorted target on the sorted source; none for a constant source.
+fn slope(a: &[f64], b: &[f64], mean_a: f64, mean_b: f64) -> Option<f64> {
+    if a.first() == a.last() {
+        return None;
+    }
+    let last = (a.len() - 1).max(1) as f64;
+    let (mut across, mut square) = (0.0, 0.0);
+    for (i, &x) in a.iter().enumerate() {
+        let y = if a.len() == b.len() { b[i] } else { quantile(b, i as f64 / last) };
+        across += (x - mean_a) * (y - mean_b);
+        square += (x - mean_a) * (x - mean_a);
+    }
+    (square > 0.0).then(|| across / square)
+}
+
+fn ratio_of_deviations(
+    a: &[f64],
+    b: &[f64],
+    mean_a: f64,
+    mean_b: f64,
+    covariance: Covariance,
+) -> Option<f64> {
+    let deviation = |x: &[f64], m: f64| {
+        (x.iter().map(|x| (x - m) * (x - m)).sum::<f64>() / covariance.divisor(x.len())).sqrt()
+    };
+    let (from, to) = (deviation(a, mean_a), deviation(b, mean_b));
+    (from > ACT_LEAST_DEVIATION && to > ACT_LEAST_DEVIATION).then(|| to / from)
+}
+
+/// The `level` quantile of sorted values, linear between order statistics (numpy's default).
+fn quantile(sorted: &[f64], level: f64) -> f64 {
+    let place = level * sorted.len().saturating_sub(1) as f64;
+    let low = place.floor();
+    let at = |i: usize| sorted.get(i).or(sorted.last()).copied().unwrap_or(0.0);
+    let (a, b) = (at(low as usize), at(low as usize + 1));
+    a + (place - low) * (b - a)
+}

@@ -1,0 +1,179 @@
+use crate::gaussian::Gaussian;
+use crate::{Covariance, Method, Shift, TransportError, w2};
+use brenier_map::RowMap;
+use faer::{Mat, MatRef};
+use serde::{Deserialize, Serialize};
+
+/// What is known of a fit: how it was made, the laws that it obeys, and what it does to rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The method.
+    pub method: Method,
+    /// Width of the rows, d.
+    pub dim: usize,
+    /// Number of source rows.
+    pub source_rows: usize,
+    /// Number of target rows.
+    pub target_rows: usize,
+    /// Divisor of covariances: `sample` (n - 1) or `population` (n).
+    pub covariance: String,
+    /// K, for methods in principal components.
+    pub components: Option<usize>,
+    /// Share of the pooled variance that the K components hold.
+    pub explained: Option<f64>,
+    /// Which part of the mean moves, for methods in principal components.
+    pub shift: Option<Shift>,
+    /// Shrinkage intensities applied to the source's and the target's covariance of the map.
+    pub shrinkage: Option<[f64; 2]>,
+    /// Shrinkage intensities applied to the two covariances of the gate.
+    pub gate_shrinkage: Option<[f64; 2]>,
+    /// Absolute regulariser added to both covariances, in squared units of the activations.
+    pub reg_abs: f64,
+    /// Effective rank of the source, `tr(S)^2 / tr(S^2)` of its empirical covariance.
+    pub effective_rank_source: f64,
+    /// Effective rank of the target.
+    pub effective_rank_target: f64,
+    /// Spectral norm of the linear part of the (ungated) map.
+    pub norm: f64,
+    /// AcT: coordinates left alone because they do not vary.
+    pub skipped: Option<usize>,
+    /// The laws of optimality, for optimal maps, in the coordinates in which the map is optimal (the K principal
+    /// components, or all d).
+    pub optimality: Option<Optimality>,
+    /// What the map does to the rows it was fitted on.
+    pub train: Quality,
+    /// What it does to rows kept out of the fit, if any were given.
+    pub held_out: Option<Quality>,
+}
+
+/// The laws that make a map the optimal one. They are checked together, since none of them alone proves it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Optimality {
+    /// Directions in which the source varies, and on which the map is the optimal one.
+    pub rank: usize,
+    /// Directions of the joint span in which the source does not vary: its eigenvalue lies at or under the floor, and
+    /// the map is the identity plus the shift of the mean.
+    pub floored: usize,
+    /// The floor, relative to the source's largest eigenvalue.
+    pub floor: f64,
+    /// Condition number of the source's covariance above the floor.
+    pub condition: f64,
+    /// `|T(m_s) - m_t|` over the size of means and spread.
+    pub push_forward_mean: f64,
+    /// `|A S_s A - S_t|_F` on the range of the source, over `|S_t|_F` (of the regularised covariances, if regularised).
+    pub push_forward_covariance: f64,
+    /// Share of the target's variance outside the range of the source, which no affine map can produce.
+    pub unreachable: f64,
+    /// `|A - A^T|_F / |A|_F`.
+    pub symmetry: f64,
+    /// Smallest eigenvalue of A.
+    pub min_eigenvalue: f64,
+    /// Largest eigenvalue of A.
+    pub max_eigenvalue: f64,
+    /// `tr((A - I) S_s (A - I)) + |m_t - m_s|^2`, the mean squared length of a step.
+    pub transport_cost: f64,
+    /// `W2^2` between the source and the reachable part of the target, by the nuclear norm; equals the cost.
+    pub w2_squared: f64,
+    /// What rounding can explain in any of these, relative.
+    pub tolerance: f64,
+}
+
+/// What a map does to a set of rows, measured on the rows themselves (gate included, strength 1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// W2 between the empirical Gaussians of source and target, in the units of the activations.
+    pub w2_before: f64,
+    /// The same after the source rows are mapped.
+    pub w2_after: f64,
+    /// `w2_after / w2_before`; none where the two coincide already.
+    pub w2_ratio: Option<f64>,
+    /// Root mean square step of the source rows.
+    pub source_step: f64,
+    /// Root mean square step of the target rows, which should stay where they are.
+    pub target_step: f64,
+    /// How well the gate tells the classes apart.
+    pub gate: Option<GateQuality>,
+}
+
+/// How well a gate tells source from target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateQuality {
+    /// Area under the ROC curve: the chance that a source row has higher log-odds than a target row (ties count half).
+    pub auc: f64,
+    /// Mean p(x) over the source rows.
+    pub mean_source: f64,
+    /// Mean p(x) over the target rows.
+    pub mean_target: f64,
+}
+
+/// Measures a map on rows.
+pub(crate) fn measure(
+    map: &RowMap,
+    source: MatRef<'_, f64>,
+    target: MatRef<'_, f64>,
+    covariance: Covariance,
+) -> Result<Quality, TransportError> {
+    let moved_source = moved(map, source)?;
+    let moved_target = moved(map, target)?;
+    let goal = Gaussian::from_rows(target, covariance)?;
+    let w2_before = w2(&Gaussian::from_rows(source, covariance)?, &goal)?;
+    let w2_after = w2(&Gaussian::from_rows(moved_source.as_ref(), covariance)?, &goal)?;
+    let gate = match map.gate() {
+        None => None,
+        Some(gate) => Some(GateQuality {
+            auc: auc(&gate.log_odds(source)?, &gate.log_odds(target)?),
+            mean_source: average(&map.gate_rows(source)?),
+            mean_target: average(&map.gate_rows(target)?),
+        }),
+    };
+    Ok(Quality {
+        w2_before,
+        w2_after,
+        w2_ratio: (w2_before > 0.0).then(|| w2_after / w2_before),
+        source_step: step(source, moved_source.as_ref()),
+        target_step: step(target, moved_target.as_ref()),
+        gate,
+    })
+}
+
+/// Area under the ROC curve by ranks (the Mann-Whitney statistic), ties counted half.
+fn auc(positive: &[f64], negative: &[f64]) -> f64 {
+    let mut sorted = negative.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let wins: f64 = positive
+        .iter()
+        .map(|x| {
+            let below = sorted.partition_point(|y| y < x);
+            let up_to = sorted.partition_point(|y| y <= x);
+            0.5 * (below + up_to) as f64
+        })
+        .sum();
+    wins / (positive.len() * negative.len()) as f64
+}
+
+fn moved(map: &RowMap, rows: MatRef<'_, f64>) -> Result<Mat<f64>, TransportError> {
+    let mut out = rows.to_owned();
+    map.apply_rows(out.as_mut(), 1.0)?;
+    Ok(out)
+}
+
+fn step(before: MatRef<'_, f64>, after: MatRef<'_, f64>) -> f64 {
+    (brenier_linalg::squared_norm((after - before).as_ref()) / before.nrows() as f64).sqrt()
+}
+
+fn average(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::auc;
+
+    #[test]
+    fn auc_counts_pairs_and_halves_ties() {
+        assert_eq!(auc(&[2.0, 3.0], &[0.0, 1.0]), 1.0);
+        assert_eq!(auc(&[0.0, 1.0], &[2.0, 3.0]), 0.0);
+        assert_eq!(auc(&[1.0, 1.0], &[1.0]), 0.5);
+        assert_eq!(auc(&[0.0, 2.0], &[1.0, 2.0]), (0.0 + 1.5) / 4.0);
+    }
+}

@@ -1,0 +1,131 @@
+use brenier_linalg::LinalgError;
+use brenier_map::MapError;
+use std::fmt;
+use thiserror::Error;
+
+/// Which rows an error speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The behaviour to be changed.
+    Source,
+    /// The behaviour wanted.
+    Target,
+    /// Source rows kept out of the fit.
+    HeldOutSource,
+    /// Target rows kept out of the fit.
+    HeldOutTarget,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Target => "target",
+            Self::HeldOutSource => "held-out source",
+            Self::HeldOutTarget => "held-out target",
+        })
+    }
+}
+
+/// Why a fit was refused.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// Rows that cannot be fitted: a NaN, an infinity, too few of them.
+    #[error("{side} rows: {error}")]
+    Rows {
+        /// Whose rows.
+        side: Side,
+        /// What is wrong with them, with row and column.
+        error: LinalgError,
+    },
+    /// A finite value whose fourth power would overflow.
+    #[error(
+        "{side} rows: row {row}, column {column} is {value:e}; values up to {limit:e} can be fitted, rescale the rows"
+    )]
+    Magnitude {
+        /// Whose rows.
+        side: Side,
+        /// Row, counted from 0.
+        row: usize,
+        /// Column, counted from 0.
+        column: usize,
+        /// The value.
+        value: f64,
+        /// The largest magnitude allowed.
+        limit: f64,
+    },
+    /// Rows of different widths.
+    #[error(
+        "{side} rows have {found} columns, but the source rows have {expected}; both must come from the same place in the same model"
+    )]
+    Widths {
+        /// Whose rows differ from the source's.
+        side: Side,
+        /// Width of the source rows.
+        expected: usize,
+        /// Width of these rows.
+        found: usize,
+    },
+    /// A name that is no method.
+    #[error(
+        "unknown method {found:?}; known are pca-ot, gated, ot, mean, rfa, ace, act-linear, act-gaussian"
+    )]
+    UnknownMethod {
+        /// The name given.
+        found: String,
+    },
+    /// An option outside its range.
+    #[error("option {name} is {found}, but has to be {expected}")]
+    Option {
+        /// The option's name.
+        name: &'static str,
+        /// Its value.
+        found: f64,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The means coincide, so there is no direction from one to the other.
+    #[error(
+        "source and target have the same mean to rounding (|m_s - m_t| = {distance:e}): method {method} has no direction to act on"
+    )]
+    SameMean {
+        /// The method that needs a direction.
+        method: crate::Method,
+        /// The distance of the means.
+        distance: f64,
+    },
+    /// A class without a density in the gate's coordinates.
+    #[error(
+        "the {side} rows span {rank} of the gate's {components} components, so they have no density there; use fewer components, more rows, or gate shrinkage above 0"
+    )]
+    GateDegenerate {
+        /// Whose rows.
+        side: Side,
+        /// Components that they span.
+        rank: usize,
+        /// Components of the gate.
+        components: usize,
+    },
+    /// A map that fails a law which it has to obey: a defect of this program, never of the data.
+    #[error(
+        "the fitted map fails its own certificate: {law} is off by {found:e} (relative), {allowed:e} is allowed at this condition number; please report this"
+    )]
+    Certificate {
+        /// The law.
+        law: &'static str,
+        /// How far off it is.
+        found: f64,
+        /// What rounding can explain.
+        allowed: f64,
+    },
+    /// A mean and a covariance that make no Gaussian.
+    #[error("not a Gaussian: {0}")]
+    NotGaussian(LinalgError),
+    /// A numerical failure, or more components than the rank.
+    #[error(transparent)]
+    Linalg(#[from] LinalgError),
+    /// A map that could not be built, such as one whose entries overflow.
+    #[error(transparent)]
+    Map(#[from] MapError),
+}

@@ -1,0 +1,175 @@
+use crate::{Covariance, Shrinkage, TransportError};
+use brenier_linalg::{
+    JointBasis, LinalgError, Rows, center, factor, joint_basis, ledoit_wolf, mean, nuclear_norm_of_product,
+    product, reduce, squared_norm, symmetric_root,
+};
+use faer::{Mat, MatRef};
+
+/// A Gaussian `N(m, F^T F + e I)` of dimension `d`, kept as a mean, a factor and an isotropic part, so that a singular
+/// or a low-rank-plus-isotropic covariance needs no `d x d` matrix.
+#[derive(Debug, Clone)]
+pub struct Gaussian {
+    pub(crate) mean: Vec<f64>,
+    pub(crate) factor: Mat<f64>,
+    pub(crate) isotropic: f64,
+}
+
+impl Gaussian {
+    /// From a mean `[d]` and a covariance `[d, d]`.
+    ///
+    /// # Errors
+    /// [`TransportError::NotGaussian`] if the covariance is not finite, of another size, not symmetric, or not
+    /// positive semi-definite (both to `d * eps` of the largest entry or eigenvalue).
+    pub fn new(mean: &[f64], covariance: MatRef<'_, f64>) -> Result<Self, TransportError> {
+        let d = mean.len();
+        let refuse = TransportError::NotGaussian;
+        if covariance.shape() != (d, d) {
+            return Err(refuse(LinalgError::Shape { expected: (d, d), found: covariance.shape() }));
+        }
+        Rows::new(covariance).map_err(refuse)?;
+        if let Some(column) = mean.iter().position(|x| !x.is_finite()) {
+            return Err(refuse(LinalgError::NonFinite { row: 0, column, value: mean[column] }));
+        }
+        symmetric_to_rounding(covariance).map_err(refuse)?;
+        let root = symmetric_root(covariance).map_err(refuse)?;
+        Ok(Self { mean: mean.to_vec(), factor: root.matrix, isotropic: 0.0 })
+    }
+
+    /// The empirical Gaussian of rows `[n, d]`.
+    ///
+    /// # Errors
+    /// [`TransportError::Linalg`] if there are no rows or a value is not finite.
+    pub fn from_rows(rows: MatRef<'_, f64>, covariance: Covariance) -> Result<Self, TransportError> {
+        Ok(Self::estimate(Rows::new(rows)?, covariance, Shrinkage::Fixed(0.0), 0.0)?.0)
+    }
+
+    /// The Gaussian of rows with covariance `(1 - a) S + (a tr S / d + reg) I`, and the intensity `a`.
+    ///
+    /// # Errors
+    /// [`TransportError::Linalg`] if a fixed intensity lies outside `0..=1`.
+    pub(crate) fn estimate(
+        rows: Rows<'_>,
+        covariance: Covariance,
+        shrinkage: Shrinkage,
+        reg: f64,
+    ) -> Result<(Self, f64), TransportError> {
+        let mean = mean(rows);
+        let intensity = match shrinkage {
+            Shrinkage::Auto => ledoit_wolf(center(rows, &mean).as_ref()),
+            fixed => fixed.intensity(rows.view())?,
+        };
+        let factor = reduce(factor(rows, &mean, covariance));
+        let mut isotropic = reg;
+        let factor = if intensity > 0.0 {
+            isotropic += intensity * squared_norm(factor.as_ref()) / rows.width() as f64;
+            scaled(factor, (1.0 - intensity).sqrt())
+        } else {
+            factor
+        };
+        Ok((Self { mean, factor, isotropic }, intensity))
+    }
+
+    /// Dimension, d.
+    pub fn dim(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// The mean, `[d]`.
+    pub fn mean(&self) -> &[f64] {
+        &self.mean
+    }
+
+    /// `F` in the covariance `F^T F + e I`. `[m, d]`, `m <= d` or the number of rows it came from.
+    pub fn factor(&self) -> MatRef<'_, f64> {
+        self.factor.as_ref()
+    }
+
+    /// `e` in the covariance `F^T F + e I`.
+    pub fn isotropic(&self) -> f64 {
+        self.isotropic
+    }
+
+    /// Trace of the covariance.
+    pub fn trace(&self) -> f64 {
+        squared_norm(self.factor()) + self.dim() as f64 * self.isotropic
+    }
+
+    /// A factor of the covariance in the coordinates of an orthonormal basis `[d, r]` (or of the identity):
+    /// `[F Q; sqrt(e) I]`, `[m + r, r]`, or `[m, r]` for `e = 0`.
+    pub(crate) fn factor_in(&self, basis: &JointBasis) -> Mat<f64> {
+        let inside = match &basis.vectors {
+            Some(vectors) => product(self.factor(), vectors.as_ref()),
+            None => self.factor.clone(),
+        };
+        if self.isotropic == 0.0 {
+            return inside;
+        }
+        let (m, root) = (inside.nrows(), self.isotropic.sqrt());
+        Mat::from_fn(m + basis.rank, basis.rank, |i, j| match i.checked_sub(m) {
+            None => inside[(i, j)],
+            Some(k) if k == j => root,
+            Some(_) => 0.0,
+        })
+    }
+}
+
+/// The 2-Wasserstein distance of two Gaussians, in the units of the activations:
+///
+/// ```text
+/// W2^2 = |m_a - m_b|^2 + tr S_a + tr S_b - 2 |F_a F_b^T|_*
+/// ```
+///
+/// with the nuclear norm of the factors' product: exact for singular covariances, no regulariser, no `d x d` matrix.
+/// Isotropic parts add `(d - r) (sqrt(e_a) - sqrt(e_b))^2` outside the joint span. Being a difference, `W2` of nearly
+/// equal Gaussians is known to about `sqrt(eps tr S)`, not better.
+///
+/// # Errors
+/// [`TransportError::Widths`], and failures of convergence.
+///
+/// References: D. C. Dowson & B. V. Landau, "The Fréchet distance between multivariate normal distributions",
+/// J. Multivariate Anal. 12, 1982; A. Takatsu, "Wasserstein geometry of Gaussian measures", Osaka J. Math. 48, 2011.
+pub fn w2(a: &Gaussian, b: &Gaussian) -> Result<f64, TransportError> {
+    let d = a.dim();
+    if d != b.dim() {
+        return Err(TransportError::Widths { side: crate::Side::Target, expected: d, found: b.dim() });
+    }
+    let apart: f64 = a.mean.iter().zip(&b.mean).map(|(x, y)| (x - y) * (x - y)).sum();
+    let spread = if a.isotropic == 0.0 && b.isotropic == 0.0 {
+        bures_squared(a.factor(), b.factor())?
+    } else {
+        let basis = joint_basis(a.factor(), b.factor())?;
+        let rest = (d - basis.rank) as f64 * (a.isotropic.sqrt() - b.isotropic.sqrt()).powi(2);
+        rest + bures_squared(a.factor_in(&basis).as_ref(), b.factor_in(&basis).as_ref())?
+    };
+    Ok((apart + spread).sqrt())
+}
+
+/// `tr S_a + tr S_b - 2 |F_a F_b^T|_*`, at least 0.
+pub(crate) fn bures_squared(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<f64, LinalgError> {
+    Ok((squared_norm(a) + squared_norm(b) - 2.0 * nuclear_norm_of_product(a, b)?).max(0.0))
+}
+
+fn scaled(mut matrix: Mat<f64>, by: f64) -> Mat<f64> {
+    for column in matrix.as_mut().col_iter_mut() {
+        column.iter_mut().for_each(|x| *x *= by);
+    }
+    matrix
+}
+
+fn symmetric_to_rounding(matrix: MatRef<'_, f64>) -> Result<(), LinalgError> {
+    let (mut worst, mut largest) = ((0, 0, 0.0_f64), 0.0_f64);
+    for column in 0..matrix.ncols() {
+        for row in 0..matrix.nrows() {
+            largest = largest.max(matrix[(row, column)].abs());
+            let difference = (matrix[(row, column)] - matrix[(column, row)]).abs();
+            if difference > worst.2 {
+                worst = (row, column, difference);
+            }
+        }
+    }
+    let (row, column, difference) = worst;
+    if difference > brenier_linalg::relative_floor(matrix.nrows()) * largest {
+        return Err(LinalgError::NotSymmetric { row, column, difference });
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Maps that carry one set of activations onto another: Gaussian optimal transport, its baselines, and what can be
+//! proved about each fit.
+//!
+//! [`fit`] takes a [`Method`], the source rows (the behaviour to be changed), the target rows (the behaviour wanted)
+//! and [`FitOptions`], and gives a [`Fit`]: a [`RowMap`](brenier_map::RowMap) and its [`Certificate`].
+//! [`GaussianOtMap`] is the short way for f32 activations. Fits run in f64; no `d x d` matrix appears where there are
+//! fewer rows than columns.
+//!
+//! | method | map | moves |
+//! |---|---|---|
+//! | [`Method::PcaOt`] | `x + shift + P (A_K - I) P^T (x - m_s)` | mean and covariance in the K leading axes of the pooled rows |
+//! | [`Method::Gated`] | `x + p(x) (T(x) - x)`, `T` as above | the same, rows of the source alone |
+//! | [`Method::Ot`] | `m_t + A (x - m_s)` | mean and covariance in all directions |
+//! | [`Method::Mean`] | `x + m_t - m_s` | the mean |
+//! | [`Method::Rfa`] | `x - r r^T x`, `r` along `m_s - m_t` | one direction, to zero |
+//! | [`Method::Ace`] | `x - r r^T (x - m_t)` | one direction, to the target's mean |
+//! | [`Method::ActLinear`], [`Method::ActGaussian`] | `w * x + b` | every coordinate by itself |
+//!
+//! `A` is always the optimal (Monge, Brenier) map between the two covariances:
+//!
+//! ```text
+//! A = S_s^{-1/2} ( S_s^{1/2} S_t S_s^{1/2} )^{1/2} S_s^{-1/2}
+//! ```
+//!
+//! # Regularisation
+//! None by default: maps are exact for the empirical covariances. On directions in which the source does not vary the
+//! optimal map does not exist (a point cannot be spread), and there it is the identity plus the shift of the mean;
+//! the certificate counts these directions (`floored`) and says how much of the target's variance they hold
+//! (`unreachable`). Shrinkage ([`Shrinkage`]) or an absolute regulariser (`reg_abs`, as POT has it) makes the map
+//! defined everywhere, at the price of a push-forward that holds for the regularised covariances; the certificate's
+//! `w2_after` is always measured on the rows themselves. The posterior gate alone is regularised by default, since a
+//! density needs an inverse.
+//!
+//! # Example
+//! ```
+//! use brenier_transport::{FitOptions, Method, fit};
+//! use faer::Mat;
+//!
+//! let source = Mat::from_fn(40, 6, |i, j| ((i * 7 + j * 3) as f64 * 0.7).sin());
+//! let target = Mat::from_fn(50, 6, |i, j| 2.0 + 0.5 * ((i * 5 + j * 4) as f64 * 0.9).cos());
+//! let options = FitOptions { components: 2, ..FitOptions::default() };
+//! let fit = fit(Method::PcaOt, source.as_ref(), target.as_ref(), &options, None)?;
+//! assert!(fit.certificate.train.w2_after < fit.certificate.train.w2_before);
+//! # Ok::<(), brenier_transport::TransportError>(())
+//! ```
+#![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod baselines;
+mod certificate;
+mod error;
+mod fit;
+mod gate;
+mod gaussian;
+mod monge;
+mod options;
+mod ot_map;
+mod pca_ot;
+
+pub use brenier_linalg::{Covariance, Shrinkage};
+pub use certificate::{Certificate, GateQuality, Optimality, Quality};
+pub use error::{Side, TransportError};
+pub use fit::{Fit, fit};
+pub use gaussian::{Gaussian, w2};
+pub use monge::{Monge, monge};
+pub use options::{FitOptions, GateOptions, Method, Pooling, Shift};
+pub use ot_map::{GaussianOtBuilder, GaussianOtMap};

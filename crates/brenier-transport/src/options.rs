@@ -1,0 +1,204 @@
+use crate::{Covariance, Shrinkage, TransportError};
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// How a map is estimated. The names are those of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Method {
+    /// Optimal transport in the leading principal components of the pooled rows, the rest left as it is.
+    PcaOt,
+    /// [`Method::PcaOt`] weighted by the posterior that a row belongs to the source.
+    Gated,
+    /// Optimal transport in all dimensions.
+    Ot,
+    /// Shift of the mean.
+    Mean,
+    /// Projection onto the complement of the difference of the means (refusal feature ablation).
+    Rfa,
+    /// The same projection, recentred on the target (affine concept editing).
+    Ace,
+    /// One-dimensional transport of every coordinate, fitted to sorted samples.
+    ActLinear,
+    /// One-dimensional transport of every coordinate between Gaussians.
+    ActGaussian,
+}
+
+impl Method {
+    /// Every method, in the order in which reports list them.
+    pub const ALL: [Self; 8] = [
+        Self::PcaOt,
+        Self::Gated,
+        Self::Ot,
+        Self::Mean,
+        Self::Rfa,
+        Self::Ace,
+        Self::ActLinear,
+        Self::ActGaussian,
+    ];
+
+    /// The method's name, as the command line has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PcaOt => "pca-ot",
+            Self::Gated => "gated",
+            Self::Ot => "ot",
+            Self::Mean => "mean",
+            Self::Rfa => "rfa",
+            Self::Ace => "ace",
+            Self::ActLinear => "act-linear",
+            Self::ActGaussian => "act-gaussian",
+        }
+    }
+
+    /// Whether [`FitOptions::components`] matters to the method.
+    pub const fn uses_components(self) -> bool {
+        matches!(self, Self::PcaOt | Self::Gated)
+    }
+
+    /// The fewest rows of each class that the method can be fitted on: 2 where a covariance is estimated.
+    pub const fn least_rows(self) -> usize {
+        match self {
+            Self::Mean | Self::Rfa | Self::Ace => 1,
+            _ => 2,
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Method {
+    type Err = TransportError;
+
+    fn from_str(name: &str) -> Result<Self, TransportError> {
+        Self::ALL
+            .into_iter()
+            .find(|method| method.name() == name)
+            .ok_or_else(|| TransportError::UnknownMethod { found: name.to_owned() })
+    }
+}
+
+/// Which part of the mean a PCA-OT map moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shift {
+    /// `P P^T (m_t - m_s)`: the orthogonal complement of the components is left as it is.
+    #[default]
+    Subspace,
+    /// `m_t - m_s`: the whole mean.
+    Full,
+}
+
+/// How the two classes are weighed when the principal components are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// Every row weighs the same; the centre is the mean of all rows.
+    #[default]
+    Rows,
+    /// Each class weighs one half; the centre is the middle of the two means. The same as `Rows` for equal counts.
+    Classes,
+}
+
+/// Options of the posterior gate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GateOptions {
+    /// Divides the log-odds: above 1 the gate is softer, below 1 sharper. Positive; 1 by default.
+    pub temperature: f64,
+    /// Below this posterior the gate is shut; in `0..=1`. None by default.
+    pub threshold: Option<f64>,
+    /// Prior share of the source, strictly between 0 and 1; one half by default.
+    pub prior: f64,
+    /// Shrinkage of the classes' covariances in the gate's coordinates, which are scaled to unit pooled variance.
+    /// [`Shrinkage::Auto`] by default: a density needs an inverse, and calibration needs a regular one.
+    pub shrinkage: Shrinkage,
+}
+
+impl Default for GateOptions {
+    fn default() -> Self {
+        Self { temperature: 1.0, threshold: None, prior: 0.5, shrinkage: Shrinkage::Auto }
+    }
+}
+
+/// Options of [`fit`](crate::fit()). Each method reads what concerns it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FitOptions {
+    /// K, the number of principal components of [`Method::PcaOt`] and [`Method::Gated`]; 2 by default.
+    pub components: usize,
+    /// Which part of the mean moves (PCA-OT).
+    pub shift: Shift,
+    /// How the classes are weighed in the PCA (PCA-OT).
+    pub pooling: Pooling,
+    /// Shrinkage of the two covariances of the transport map; none by default. In the K coordinates for PCA-OT, in
+    /// all d for [`Method::Ot`].
+    pub shrinkage: Shrinkage,
+    /// Divisor of the covariances; `n - 1` by default.
+    pub covariance: Covariance,
+    /// Added to the diagonal of both covariances as it is, in squared units of the activations: POT's `reg`.
+    pub reg_abs: Option<f64>,
+    /// Options of the posterior gate.
+    pub gate: GateOptions,
+    /// AcT only: move a coordinate only strictly inside these two quantiles of its source values, such as
+    /// `(0.0, 1.0)`. Everywhere by default.
+    pub act_quantiles: Option<(f64, f64)>,
+}
+
+impl Default for FitOptions {
+    fn default() -> Self {
+        Self {
+            components: 2,
+            shift: Shift::default(),
+            pooling: Pooling::default(),
+            shrinkage: Shrinkage::default(),
+            covariance: Covariance::default(),
+            reg_abs: None,
+            gate: GateOptions::default(),
+            act_quantiles: None,
+        }
+    }
+}
+
+impl FitOptions {
+    /// Checks the ranges of all options.
+    ///
+    /// # Errors
+    /// [`TransportError::Option`] names the option, its value and what it may be.
+    pub fn check(&self) -> Result<(), TransportError> {
+        let refuse = |name, found, expected| Err(TransportError::Option { name, found, expected });
+        let unit = |x: f64| (0.0..=1.0).contains(&x);
+        if self.components == 0 {
+            return refuse("components", 0.0, "1 or more");
+        }
+        for (name, shrinkage) in [("shrinkage", self.shrinkage), ("gate shrinkage", self.gate.shrinkage)] {
+            if let Shrinkage::Fixed(x) = shrinkage
+                && !unit(x)
+            {
+                return refuse(name, x, "auto or a number in 0..=1");
+            }
+        }
+        if let Some(x) = self.reg_abs.filter(|x| !(x.is_finite() && *x >= 0.0)) {
+            return refuse("reg-abs", x, "a finite number of 0 or more");
+        }
+        let GateOptions { temperature, threshold, prior, .. } = self.gate;
+        if !(temperature.is_finite() && temperature > 0.0) {
+            return refuse("gate temperature", temperature, "a finite number above 0");
+        }
+        if let Some(x) = threshold.filter(|&x| !unit(x)) {
+            return refuse("gate threshold", x, "a number in 0..=1");
+        }
+        if !(prior > 0.0 && prior < 1.0) {
+            return refuse("gate prior", prior, "a number strictly between 0 and 1");
+        }
+        if let Some((low, high)) = self.act_quantiles
+            && !(unit(low) && unit(high) && low < high)
+        {
+            return refuse("act quantiles", low, "two numbers in 0..=1, the first smaller than the second");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! Optimal transport of language-model activations: capture, fit, intervene, measure.
+//!
+//! This crate holds no logic. It re-exports the libraries of Brenier under one name and is the one place
+//! where a backend is chosen, by feature: `flex` (CPU, the default), `x86-v4` (the same with AVX-512),
+//! `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`. Several may be compiled in; a device is picked at run time
+//! and passed in.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`linalg`] | PCA, symmetric roots, shrinkage in f64 |
+//! | [`map`] | the affine row operator and its file |
+//! | [`transport`] | optimal-transport maps, baselines, certificates |
+//! | [`residual`] | the seam to any model: hook points, taps, batches |
+//! | [`model`] | Hugging Face directories as models |
+//! | [`capture`] | recording activations |
+//! | [`hooks`] | maps inside the forward pass |
+//! | [`eval`] | judges, perplexity, KL, study, report |
+//! | [`organism`] | the built-in model organism |
+//! | [`device`] | devices by name |
+#![deny(missing_docs)]
+
+pub use brenier_capture as capture;
+pub use brenier_eval as eval;
+pub use brenier_hooks as hooks;
+pub use brenier_linalg as linalg;
+pub use brenier_map as map;
+pub use brenier_model as model;
+pub use brenier_organism as organism;
+pub use brenier_residual as residual;
+pub use brenier_transport as transport;
+
+pub use burn::tensor::{DType, Device};
+
+pub mod device;

@@ -1,0 +1,1 @@
+//! Whole-way tests of the workspace; they live in `tests/tests/`.

@@ -1,0 +1,174 @@
+//! The invariants of docs/ARCHITECTURE.md, read off `cargo metadata`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+
+/// Which rooms a room may use. What is not listed is not allowed.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("brenier-linalg", &[]),
+    ("brenier-map", &[]),
+    ("brenier-transport", &["linalg", "map"]),
+    ("brenier-residual", &[]),
+    ("brenier-model", &["residual"]),
+    ("brenier-capture", &["residual", "linalg"]),
+    ("brenier-hooks", &["residual", "map"]),
+    ("brenier-eval", &["linalg", "map", "transport", "residual", "model", "capture", "hooks"]),
+    ("brenier-organism", &["residual", "model"]),
+    ("brenier", &["linalg", "map", "transport", "residual", "model", "capture", "hooks", "eval", "organism"]),
+    ("brenier-cli", &[""]),
+    ("brenier-tests", &[""]),
+    ("brenier-benches", &[""]),
+];
+
+/// Rooms that hold mathematics alone: no tensor library, directly or through others.
+const NO_BURN: [&str; 3] = ["brenier-linalg", "brenier-map", "brenier-transport"];
+
+/// Crates for a terminal, which only the program may use.
+const TERMINAL: [&str; 5] = ["anyhow", "clap", "comfy-table", "console", "indicatif"];
+
+/// Burn's backends.
+const BACKENDS: [&str; 11] =
+    ["flex", "ndarray", "tch", "wgpu", "vulkan", "metal", "webgpu", "cuda", "rocm", "cpu", "remote"];
+
+fn metadata() -> Metadata {
+    MetadataCommand::new()
+        .other_options(vec!["--offline".into(), "--locked".into()])
+        .exec()
+        .expect("cargo metadata")
+}
+
+fn members(metadata: &Metadata) -> Vec<&Package> {
+    metadata.workspace_packages()
+}
+
+fn normal(package: &Package) -> impl Iterator<Item = &cargo_metadata::Dependency> {
+    package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal)
+}
+
+#[test]
+fn layers_point_one_way() {
+    let metadata = metadata();
+    let allowed: BTreeMap<&str, BTreeSet<String>> = MAY_USE
+        .iter()
+        .map(|(room, uses)| {
+            let full = |short: &&str| {
+                if short.is_empty() { "brenier".to_owned() } else { format!("brenier-{short}") }
+            };
+            (*room, uses.iter().map(full).collect())
+        })
+        .collect();
+    for package in members(&metadata) {
+        let name = package.name.as_str();
+        let allowed = allowed
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is in no layer: add it to MAY_USE and to the map"));
+        for dependency in normal(package).filter(|dependency| dependency.name.starts_with("brenier")) {
+            assert!(allowed.contains(&dependency.name), "{name} must not use {}", dependency.name);
+        }
+    }
+    assert_eq!(members(&metadata).len(), MAY_USE.len(), "a room of MAY_USE is gone");
+}
+
+#[test]
+fn mathematics_knows_no_tensor_library() {
+    let metadata = metadata();
+    let resolve = metadata.resolve.as_ref().expect("a resolved graph");
+    let edges: BTreeMap<_, Vec<_>> = resolve
+        .nodes
+        .iter()
+        .map(|node| {
+            let is_normal = |dep: &&cargo_metadata::NodeDep| {
+                dep.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal)
+            };
+            (&node.id, node.deps.iter().filter(is_normal).map(|dep| &dep.pkg).collect())
+        })
+        .collect();
+    let reaches_burn = |room: &str| {
+        let mut open =
+            vec![&members(&metadata).into_iter().find(|p| p.name.as_str() == room).expect(room).id];
+        let mut seen = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            if metadata[id].name.starts_with("burn") {
+                return true;
+            }
+            if seen.insert(id) {
+                open.extend(&edges[id]);
+            }
+        }
+        false
+    };
+    for room in NO_BURN {
+        assert!(!reaches_burn(room), "{room} reaches burn");
+    }
+    // The check itself must be able to fail.
+    assert!(reaches_burn("brenier-residual"), "the walk finds no burn where there is one");
+}
+
+#[test]
+fn only_the_program_knows_a_terminal() {
+    for package in members(&metadata()).into_iter().filter(|package| package.name.as_str() != "brenier-cli") {
+        for dependency in normal(package) {
+            assert!(
+                !TERMINAL.contains(&dependency.name.as_str()),
+                "{} must not use {}",
+                package.name,
+                dependency.name
+            );
+        }
+    }
+}
+
+#[test]
+fn no_tokenizer_below_model_and_no_faer_in_the_seam() {
+    let metadata = metadata();
+    let uses = |room: &str, what: &str| {
+        members(&metadata)
+            .into_iter()
+            .filter(|p| p.name.as_str() == room)
+            .any(|p| normal(p).any(|d| d.name == what))
+    };
+    for room in [
+        "brenier-linalg",
+        "brenier-map",
+        "brenier-transport",
+        "brenier-residual",
+        "brenier-capture",
+        "brenier-hooks",
+    ] {
+        assert!(!uses(room, "tokenizers"), "{room} knows a tokenizer");
+    }
+    for room in ["brenier-residual", "brenier-model"] {
+        assert!(!uses(room, "faer"), "{room} knows faer");
+    }
+    assert!(uses("brenier-model", "tokenizers") && uses("brenier-linalg", "faer"));
+}
+
+/// Backends are chosen in the facade. The one other place is the organism's training program, which is no
+/// library and trains on the CPU.
+#[test]
+fn only_the_facade_names_a_backend() {
+    let names_backend = |feature: &str| BACKENDS.contains(&feature);
+    for package in members(&metadata()) {
+        let name = package.name.as_str();
+        for dependency in normal(package).filter(|dependency| dependency.name == "burn") {
+            let backend = dependency.features.iter().find(|feature| names_backend(feature));
+            assert!(backend.is_none(), "{name} asks burn for {backend:?}");
+            assert!(!dependency.uses_default_features, "{name} takes burn's default features");
+        }
+        for (feature, enables) in &package.features {
+            let backend = enables.iter().find(|e| e.strip_prefix("burn/").is_some_and(names_backend));
+            let excepted = name == "brenier" || (name == "brenier-organism" && feature == "train");
+            assert!(backend.is_none() || excepted, "feature {feature} of {name} names {backend:?}");
+        }
+    }
+}
+
+#[test]
+fn a_crate_is_named_as_its_directory() {
+    for package in members(&metadata()) {
+        let directory = package.manifest_path.parent().and_then(|dir| dir.file_name()).expect("a directory");
+        let name = package.name.as_str();
+        assert!(name == directory || name == format!("brenier-{directory}"), "{name} lies in {directory}");
+    }
+}

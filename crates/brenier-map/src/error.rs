@@ -82,7 +82,7 @@ pub enum MapError {
         source: std::io::Error,
     },
     /// Bytes that are no map file, or a damaged one.
-    #[error("{}: not a readable map file: {reason}", .path.display())]
+    #[error("{}: not a readable map file: {}", .path.display(), plain(.reason))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum MapError {
         reason: String,
     },
     /// A map file of another version of the format.
-    #[error("{}: the map file has format `{found}`, but this program reads `{expected}`; fit the map again or use a program that reads it", .path.display())]
+    #[error("{}: the map file has format `{}`, but this program reads `{expected}`; fit the map again or use a program that reads it", .path.display(), plain(.found))]
     Version {
         /// The file.
         path: PathBuf,
@@ -100,7 +100,7 @@ pub enum MapError {
         found: String,
     },
     /// A map in a file that is none.
-    #[error("{}: entry `{entry}`: {source}", .path.display())]
+    #[error("{}: entry `{}`: {source}", .path.display(), plain(.entry))]
     Entry {
         /// The file.
         path: PathBuf,
@@ -129,4 +129,9 @@ fn shape(shape: &[usize]) -> String {
         [n] => format!("of length {n}"),
         dims => dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x "),
     }
+}
+
+/// Text from a file, in one line and without orders to a terminal.
+fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

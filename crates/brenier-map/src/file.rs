@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::path::Path;
 
+use safetensors::tensor::Metadata;
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -128,7 +129,11 @@ impl MapFile {
         Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, MapError> {
+    /// The bytes that [`write`](Self::write) writes.
+    ///
+    /// # Errors
+    /// A reserved metadata key; no entry.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, MapError> {
         if self.entries.is_empty() {
             return Err(MapError::Layout { reason: "it holds no map".to_owned() });
         }
@@ -154,8 +159,15 @@ impl MapFile {
         Ok(bytes)
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, MapError> {
+    /// Reads a map file whose bytes are in memory already; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), but for the operating system's.
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, MapError> {
         let unreadable = |reason: String| MapError::Unreadable { path: path.to_owned(), reason };
+        if announced(bytes).is_some_and(|data| data > bytes.len()) {
+            return Err(unreadable(damage(&SafeTensorError::MetadataIncompleteBuffer, bytes.len())));
+        }
         let (_, header) =
             SafeTensors::read_metadata(bytes).map_err(|error| unreadable(damage(&error, bytes.len())))?;
         let mut metadata: BTreeMap<String, String> =
@@ -196,6 +208,14 @@ struct EntryHeader {
     kind: String,
     method: String,
     certificate: serde_json::Value,
+}
+
+/// How much data the header announces, if there is a sound one. `safetensors` adds this up with the header's own
+/// length before it looks at how much there is, and the sum overflows near 2^64 (0.8.0).
+fn announced(bytes: &[u8]) -> Option<usize> {
+    let length = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+    let header = bytes.get(8..)?.get(..usize::try_from(length).ok()?)?;
+    Some(serde_json::from_slice::<Metadata>(header).ok()?.data_len())
 }
 
 /// What is wrong with bytes that do not make a safetensors file.

@@ -2,7 +2,7 @@
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{DenseSolveCore, FullPivLu, Solve};
-use faer::{Accum, Mat, MatRef, get_global_parallelism};
+use faer::{Accum, Mat, MatRef, Par};
 
 use crate::map::check_strength;
 use crate::{Affine, Dense, Diagonal, LowRank, MapError, RowMap};
@@ -210,7 +210,7 @@ fn check_pivot(smallest: f64, tolerance: f64) -> Result<(), MapError> {
 
 fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     let mut result = Mat::zeros(a.nrows(), b.ncols());
-    matmul(result.as_mut(), Accum::Replace, a, b, 1.0, get_global_parallelism());
+    matmul(result.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
     result
 }
 

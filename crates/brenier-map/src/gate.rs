@@ -1,7 +1,7 @@
 //! How much a row belongs to the source.
 
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatRef, get_global_parallelism};
+use faer::{Accum, Mat, MatRef, Par};
 
 use crate::MapError;
 use crate::affine::{check_matrix, check_number, check_vector};
@@ -56,7 +56,8 @@ impl Gate {
         }
         let k = self.linear.len();
         let centred = Mat::from_fn(rows.nrows(), self.dim(), |i, j| rows[(i, j)] - self.center[j]);
-        let par = get_global_parallelism();
+        // In turn: faer's threads would change the order of sums, and with it the bits.
+        let par = Par::Seq;
         let mut z = Mat::zeros(rows.nrows(), k);
         matmul(z.as_mut(), Accum::Replace, centred.as_ref(), self.basis.as_ref(), 1.0, par);
         let mut qz = Mat::zeros(rows.nrows(), k);

@@ -1,7 +1,7 @@
 //! A map of rows: an affine map and, where there is one, its gate.
 
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, get_global_parallelism};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 use crate::{Affine, Gate, MapError};
 
@@ -132,7 +132,8 @@ pub(crate) fn check_strength(value: f64) -> Result<(), MapError> {
 impl Affine {
     /// `T(x) - x` of rows of the right width.
     fn displacement(&self, x: MatRef<'_, f64>) -> Mat<f64> {
-        let par = get_global_parallelism();
+        // In turn: faer's threads would change the order of sums, and with it the bits.
+        let par = Par::Seq;
         let (n, dim) = x.shape();
         match self {
             Affine::LowRank(map) => {

@@ -4,6 +4,7 @@
 mod common;
 
 use brenier_linalg::LinalgError;
+use brenier_map::RowMap;
 use brenier_transport::{
     Covariance, FitOptions, GateOptions, Gaussian, Method, Shrinkage, Side, TransportError, fit, monge, w2,
 };
@@ -149,6 +150,27 @@ fn constant_columns_move_with_the_mean_and_stay_finite() {
             assert_eq!(found.certificate.skipped, Some(2));
             assert!(moved.col(2).iter().all(|&x| x == 5.0), "left alone, as published");
         }
+    }
+}
+
+#[test]
+fn one_row_is_a_point() {
+    let (one, other, many) = (mat![[1.0, 2.0, 3.0]], mat![[4.0, 6.0, 3.0]], rows(9, 3, 41));
+    for covariance in [Covariance::Sample, Covariance::Population] {
+        let gaussian = |rows: &Mat<f64>| Gaussian::from_rows(rows.as_ref(), covariance).unwrap();
+        assert_eq!(w2(&gaussian(&one), &gaussian(&other)).unwrap(), 5.0);
+        // A point can be carried to a mean, and not spread over what lies around it.
+        let spread = gaussian(&many);
+        let map = monge(&gaussian(&one), &spread).unwrap();
+        assert_eq!(map.matrix(), Mat::<f64>::identity(3, 3));
+        assert_eq!((map.optimality().rank, map.optimality().unreachable), (0, 1.0));
+        // Everything can be carried to a point.
+        let back = monge(&spread, &gaussian(&one)).unwrap();
+        let moved = map_rows(&RowMap::new(back.affine()).unwrap(), many.as_ref());
+        assert!((0..9).all(|i| (0..3).all(|j| (moved[(i, j)] - one[(0, j)]).abs() < 1e-13)));
+        let distance = w2(&gaussian(&one), &spread).unwrap();
+        let size = (back.optimality().transport_cost.sqrt() - distance).abs();
+        assert!(size < 1e-14 * distance);
     }
 }
 

@@ -28,6 +28,7 @@
 mod basis;
 mod decompose;
 mod error;
+mod leading;
 mod moments;
 mod norms;
 mod pca;
@@ -39,10 +40,13 @@ mod shrinkage;
 pub use basis::{JointBasis, joint_basis, orthonormalize};
 pub use decompose::{Eigen, ThinSvd, relative_floor, singular_values, symmetric_eigen, thin_svd};
 pub use error::LinalgError;
+pub use leading::leading_eigen;
 pub use moments::{Covariance, center, factor, mean, reduce};
 pub use norms::{effective_rank, nuclear_norm_of_product, squared_norm, squared_norm_of_gram};
 pub use pca::{Pca, pca};
-pub use product::{gram, product, product_with_transpose, transpose_product};
+pub use product::{
+    gram, gram_of_stack, product, product_with_transpose, stack_transpose_product, transpose_product,
+};
 pub use roots::{Root, symmetric_inverse_root, symmetric_root, symmetrize};
 pub use rows::Rows;
 pub use shrinkage::{Shrinkage, ledoit_wolf};

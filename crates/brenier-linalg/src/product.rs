@@ -1,11 +1,13 @@
 //! Matrix products cut into fixed blocks, so that the bits do not depend on the number of threads.
 
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-/// Rows and columns of an output block: large enough for faer's kernels, small enough to feed a few cores.
-const BLOCK: usize = 96;
+/// Rows and columns of a block of a Gram matrix: large enough for faer's kernels, small enough to feed a few cores.
+const BLOCK: usize = 64;
+/// Rows or columns of a strip of any other product.
+const STRIP: usize = 256;
 /// Below this many multiplications a product stays on the calling thread.
 const PARALLEL_FROM: usize = 1 << 20;
 
@@ -15,7 +17,7 @@ const PARALLEL_FROM: usize = 1 << 20;
 /// If the inner sizes differ (a caller's mistake, never an input's).
 pub fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     assert_eq!(a.ncols(), b.nrows(), "inner sizes of a product");
-    blocks(a, b, false)
+    sum_of_products(&[(a, b)])
 }
 
 /// `A^T B`. `a`: `[k, m]`, `b`: `[k, n]`, result `[m, n]`.
@@ -37,39 +39,89 @@ pub fn product_with_transpose(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64
 /// The Gram matrix `X X^T` of rows `[n, d]`: `[n, n]`, exactly symmetric, half the multiplications of a product.
 /// The Gram matrix of the transpose, `gram(x.transpose())`, is the scatter matrix `X^T X`.
 pub fn gram(rows: MatRef<'_, f64>) -> Mat<f64> {
-    blocks(rows, rows.transpose(), true)
+    symmetric_blocks(&[rows])
 }
 
-fn blocks(a: MatRef<'_, f64>, b: MatRef<'_, f64>, symmetric: bool) -> Mat<f64> {
-    let (m, k, n) = (a.nrows(), a.ncols(), b.ncols());
-    let mut places = Vec::new();
-    for i in (0..m).step_by(BLOCK) {
-        for j in (0..n).step_by(BLOCK) {
-            if !symmetric || j >= i {
-                places.push((i, j));
-            }
+/// The Gram matrix of rows that lie in two matrices, `[m, d]` above `[n, d]`: `[m + n, m + n]`, exactly symmetric.
+///
+/// # Panics
+/// If the widths differ (a caller's mistake).
+pub fn gram_of_stack(above: MatRef<'_, f64>, below: MatRef<'_, f64>) -> Mat<f64> {
+    assert_eq!(above.ncols(), below.ncols(), "widths of stacked rows");
+    symmetric_blocks(&[above, below])
+}
+
+/// `A_1^T B_1 + A_2^T B_2` with `A = [A_1; A_2]`, `[k, m]`, in two matrices and `B`, `[k, n]`, in one: `[m, n]`.
+///
+/// # Panics
+/// If the sizes do not fit (a caller's mistake).
+pub fn stack_transpose_product(
+    above: MatRef<'_, f64>,
+    below: MatRef<'_, f64>,
+    b: MatRef<'_, f64>,
+) -> Mat<f64> {
+    assert_eq!(above.nrows() + below.nrows(), b.nrows(), "inner sizes of a product");
+    let (top, bottom) = b.split_at_row(above.nrows());
+    sum_of_products(&[(above.transpose(), top), (below.transpose(), bottom)])
+}
+
+/// The sum of products `A B`, cut along the longer side of the result.
+fn sum_of_products(terms: &[(MatRef<'_, f64>, MatRef<'_, f64>)]) -> Mat<f64> {
+    let (m, n) = terms.first().map_or((0, 0), |(a, b)| (a.nrows(), b.ncols()));
+    let work = terms.iter().map(|(a, _)| a.ncols()).sum::<usize>().saturating_mul(m).saturating_mul(n);
+    let mut out = Mat::zeros(m, n);
+    let by_rows = m >= n;
+    let one = |(index, mut part): (usize, MatMut<'_, f64>)| {
+        let at = index * STRIP;
+        for (k, (a, b)) in terms.iter().enumerate() {
+            let how = if k == 0 { Accum::Replace } else { Accum::Add };
+            let (a, b) =
+                if by_rows { (a.subrows(at, part.nrows()), *b) } else { (*a, b.subcols(at, part.ncols())) };
+            matmul(part.as_mut(), how, a, b, 1.0, Par::Seq);
         }
+    };
+    if work < PARALLEL_FROM {
+        one((0, out.as_mut()));
+    } else if by_rows {
+        out.as_mut().par_row_chunks_mut(STRIP).enumerate().for_each(one);
+    } else {
+        out.as_mut().par_col_chunks_mut(STRIP).enumerate().for_each(one);
     }
-    let one = |&(i, j): &(usize, usize)| {
-        let (rows, columns) = (BLOCK.min(m - i), BLOCK.min(n - j));
-        let mut block = Mat::zeros(rows, columns);
-        matmul(block.as_mut(), Accum::Replace, a.subrows(i, rows), b.subcols(j, columns), 1.0, Par::Seq);
+    out
+}
+
+/// The Gram matrix of stacked parts, a block of the upper triangle at a time.
+fn symmetric_blocks(parts: &[MatRef<'_, f64>]) -> Mat<f64> {
+    let mut strips = Vec::new();
+    let mut n = 0;
+    for part in parts {
+        for start in (0..part.nrows()).step_by(BLOCK) {
+            strips.push((n + start, part.subrows(start, BLOCK.min(part.nrows() - start))));
+        }
+        n += part.nrows();
+    }
+    let places: Vec<_> = (0..strips.len()).flat_map(|a| (a..strips.len()).map(move |b| (a, b))).collect();
+    let one = |&(a, b): &(usize, usize)| {
+        let ((i, a), (j, b)) = (strips[a], strips[b]);
+        let mut block = Mat::zeros(a.nrows(), b.nrows());
+        matmul(block.as_mut(), Accum::Replace, a, b.transpose(), 1.0, Par::Seq);
         (i, j, block)
     };
-    let done: Vec<_> = if m.saturating_mul(n).saturating_mul(k) < PARALLEL_FROM {
+    let width = parts.first().map_or(0, |part| part.ncols());
+    let done: Vec<_> = if n.saturating_mul(n).saturating_mul(width) < PARALLEL_FROM {
         places.iter().map(one).collect()
     } else {
         places.par_iter().map(one).collect()
     };
-    let mut out = Mat::zeros(m, n);
+    let mut out = Mat::zeros(n, n);
     for (i, j, block) in &done {
-        out.as_mut().submatrix_mut(*i, *j, block.nrows(), block.ncols()).copy_from(block);
-    }
-    if symmetric {
-        // The lower triangle mirrors the upper one, inside the diagonal blocks too.
-        for j in 0..n {
-            for i in j + 1..m {
-                out[(i, j)] = out[(j, i)];
+        for c in 0..block.ncols() {
+            for r in 0..block.nrows() {
+                // The lower triangle mirrors the upper one, inside the diagonal blocks too.
+                if i + r <= j + c {
+                    out[(i + r, j + c)] = block[(r, c)];
+                    out[(j + c, i + r)] = block[(r, c)];
+                }
             }
         }
     }

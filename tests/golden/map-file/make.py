@@ -1,9 +1,9 @@
-"""Makes map files without Brenier, and rows edited by the Python snippet of docs/guides/map-file.md itself.
+"""Makes map files without Brenier, and rows edited by the PyTorch snippet of docs/guides/map-file.md itself.
 
-    python make.py          # numpy 2, safetensors 0.6 or newer; see VERSIONS.txt for those used
+    python make.py          # numpy 2, torch 2, safetensors 0.6 or newer; see VERSIONS.txt for those used
 
-Writes `maps.safetensors` (one map of each kind, by the documented layout) and `rows.safetensors` (rows `x`, and for
-every map what becomes of them at strengths 1 and -0.5).
+Writes `maps.safetensors` (maps of each kind, by the documented layout, with and without a gate) and `rows.safetensors`
+(rows `x`, and for every map what becomes of them: in float64 at strengths 1 and -0.5, in float32 at strength 1).
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors
+import torch
 from safetensors.numpy import save_file
 
 HERE = Path(__file__).parent
@@ -41,14 +42,15 @@ def low_rank(rng, r):
     }
 
 
-def transport(parts, x):
-    """T(x) of the kinds that the guide's snippet leaves out."""
-    if "matrix" in parts:
-        return x @ parts["matrix"].T + parts["bias"]
-    moved = parts["weight"] * x + parts["bias"]
-    if "range.lo" in parts:
-        moved = np.where((parts["range.lo"] < x) & (x < parts["range.hi"]), moved, x)
-    return moved
+def diagonal(rng):
+    return {"weight": rng.normal(size=D), "bias": rng.normal(size=D)}
+
+
+def dense(rng):
+    return {"matrix": rng.normal(size=(D, D)), "bias": rng.normal(size=D)}
+
+
+RANGE = {"range.lo": np.full(D, -0.5), "range.hi": np.full(D, 0.5)}
 
 
 def main():
@@ -58,17 +60,11 @@ def main():
         "shift": ("low-rank", low_rank(rng, 0)),
         "gated": ("low-rank", low_rank(rng, R) | gate(rng)),
         "shut": ("low-rank", low_rank(rng, R) | gate(rng) | {"gate.threshold": np.array(0.5)}),
-        "diagonal": ("diagonal", {"weight": rng.normal(size=D), "bias": rng.normal(size=D)}),
-        "ranged": (
-            "diagonal",
-            {
-                "weight": rng.normal(size=D),
-                "bias": rng.normal(size=D),
-                "range.lo": np.full(D, -0.5),
-                "range.hi": np.full(D, 0.5),
-            },
-        ),
-        "dense": ("dense", {"matrix": rng.normal(size=(D, D)), "bias": rng.normal(size=D)}),
+        "diagonal": ("diagonal", diagonal(rng)),
+        "ranged": ("diagonal", diagonal(rng) | RANGE),
+        "dense": ("dense", dense(rng)),
+        "ranged-gated": ("diagonal", diagonal(rng) | RANGE | gate(rng)),
+        "dense-gated": ("dense", dense(rng) | gate(rng)),
     }
     entries = {name: {"kind": kind, "method": "by hand", "certificate": {}} for name, (kind, _) in maps.items()}
     tensors = {f"{name}.{part}": value for name, (_, parts) in maps.items() for part, value in parts.items()}
@@ -80,15 +76,13 @@ def main():
     exec(snippet, scope)
     x = rng.normal(size=(N, D))
     rows = {"x": x}
-    for name, (kind, parts) in maps.items():
+    for name in maps:
         for label, strength in [("1", 1.0), ("-0.5", -0.5)]:
-            if kind == "low-rank":
-                y = scope["apply"](path, name, x, strength)
-            else:
-                y = x + strength * (transport(parts, x) - x)
-            rows[f"{name}.{label}"] = y
+            rows[f"{name}.{label}"] = scope["edit"](path, name, torch.tensor(x), strength).numpy()
+        rows[f"{name}.f32"] = scope["edit"](path, name, torch.tensor(x, dtype=torch.float32)).numpy()
     save_file(rows, HERE / "rows.safetensors")
-    (HERE / "VERSIONS.txt").write_text(f"numpy {np.__version__}\nsafetensors {safetensors.__version__}\n")
+    versions = {"numpy": np.__version__, "torch": torch.__version__, "safetensors": safetensors.__version__}
+    (HERE / "VERSIONS.txt").write_text("".join(f"{name} {version}\n" for name, version in versions.items()))
 
 
 main()

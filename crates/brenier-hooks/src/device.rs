@@ -1,8 +1,8 @@
 //! A map on a device.
 
-use brenier_map::{Affine, Gate, RowMap};
+use brenier_map::{Affine, Gate, Mixture, Piece, RowMap};
 use brenier_residual::{HookPoint, Spec};
-use burn::tensor::activation::sigmoid;
+use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 
 use crate::HookError;
@@ -15,7 +15,7 @@ pub(crate) struct DeviceMap {
     dtype: DType,
 }
 
-/// `T(x) - x`, in three forms.
+/// `T(x) - x`, in four forms.
 #[derive(Debug, Clone)]
 enum Body {
     /// Around the mean: `(T(m) - m) + (a - 1)(x - m) + U V^T (x - m)`, in which nothing large cancels.
@@ -24,6 +24,27 @@ enum Body {
     Diagonal { grow: Tensor<2>, bias: Tensor<2>, range: Option<(Tensor<2>, Tensor<2>)> },
     /// `x (A - I)^T + b`.
     Dense { grow: Tensor<2>, bias: Tensor<2> },
+    /// `offset + U sum_c p_c(z) (B_c z + b_c)`.
+    Mixture(DeviceMixture),
+}
+
+/// The pieces of a mixture side by side, `C` of them in `K` coordinates.
+#[derive(Debug, Clone)]
+struct DeviceMixture {
+    center: Tensor<2>,
+    offset: Tensor<2>,
+    /// `[d, K]`.
+    v: Tensor<2>,
+    /// `[K, d]`.
+    u: Tensor<2>,
+    /// The forms less that of the first piece: only differences matter, and alike pieces then cancel in f64.
+    /// `[1, C]`, `[K, C]`, `[K, C K]`.
+    constant: Tensor<2>,
+    linear: Tensor<2>,
+    quadratic: Tensor<2>,
+    /// `[K, C K]`, `[1, C K]`.
+    matrix: Tensor<2>,
+    shift: Tensor<2>,
 }
 
 /// A gate whose log-odds are already divided by the temperature.
@@ -108,6 +129,7 @@ impl Body {
                 })?,
                 bias: target.row("bias", dim, |j| map.bias[j])?,
             },
+            Affine::Mixture(map) => Body::Mixture(DeviceMixture::new(map, target)?),
         })
     }
 
@@ -141,7 +163,53 @@ impl Body {
                 }
             }
             Body::Dense { grow, bias } => x.matmul(grow.clone()) + bias.clone(),
+            Body::Mixture(map) => map.displacement(x),
         }
+    }
+}
+
+impl DeviceMixture {
+    fn new(map: &Mixture, target: &Target<'_>) -> Result<Self, HookError> {
+        // As for a gate: no tensor is empty.
+        let (dim, k, count) = (map.dim(), map.u.ncols(), map.pieces.len());
+        let wide = k.max(1);
+        let inside = |values: &dyn Fn(&Piece) -> f64, a: usize, at: usize| {
+            if a < k && at % wide < k { values(&map.pieces[at / wide]) } else { 0.0 }
+        };
+        let first = &map.pieces[0];
+        Ok(Self {
+            center: target.row("center", dim, |j| map.center[j])?,
+            offset: target.row("offset", dim, |j| map.offset[j])?,
+            v: target.matrix("v", [dim, wide], |i, a| if a < k { map.v[(i, a)] } else { 0.0 })?,
+            u: target.matrix("u", [wide, dim], |a, i| if a < k { map.u[(i, a)] } else { 0.0 })?,
+            constant: target.row("constant", count, |c| map.pieces[c].constant - first.constant)?,
+            linear: target.matrix("linear", [wide, count], |a, c| {
+                inside(&|piece| piece.linear[a] - first.linear[a], a, c * wide)
+            })?,
+            quadratic: target.matrix("quadratic", [wide, count * wide], |a, at| {
+                let b = at % wide;
+                inside(&|piece| piece.quadratic[(a, b)] - first.quadratic[(a, b)], a, at)
+            })?,
+            matrix: target.matrix("matrix", [wide, count * wide], |b, at| {
+                inside(&|piece| piece.matrix[(at % wide, b)], b, at)
+            })?,
+            shift: target.row("shift", count * wide, |at| inside(&|piece| piece.shift[at % wide], 0, at))?,
+        })
+    }
+
+    /// `T(x) - x` of rows `[n, d]`.
+    fn displacement(&self, x: Tensor<2>) -> Tensor<2> {
+        let n = x.dims()[0];
+        let [wide, count] = self.linear.dims();
+        let pieces = [n, count, wide];
+        let z = (x - self.center.clone()).matmul(self.v.clone());
+        let slope = z.clone().matmul(self.quadratic.clone()).reshape(pieces);
+        let square = (slope * z.clone().reshape([n, 1, wide])).sum_dim(2).reshape([n, count]);
+        let form = z.clone().matmul(self.linear.clone()) + square + self.constant.clone();
+        let share = softmax(form, 1).reshape([n, count, 1]);
+        let step = (z.matmul(self.matrix.clone()) + self.shift.clone()).reshape(pieces);
+        let step = (step * share).sum_dim(1).reshape([n, wide]);
+        step.matmul(self.u.clone()) + self.offset.clone()
     }
 }
 

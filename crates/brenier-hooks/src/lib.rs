@@ -7,7 +7,7 @@
 //! x + strength p(x) (T(x) - x)
 //! ```
 //!
-//! with the affine map `T` and the gate `p` of a [`RowMap`](brenier_map::RowMap). Every other token keeps every
+//! with the map `T` and the gate `p` of a [`RowMap`](brenier_map::RowMap). Every other token keeps every
 //! bit, and so does everything when all strengths are 0.
 //!
 //! The arithmetic is f32 (f64 in an f64 model), whatever the model's dtype; the result is rounded once, to

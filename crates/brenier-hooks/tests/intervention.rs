@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use brenier_hooks::{Edit, HookError, Intervention};
-use brenier_map::{Affine, Dense, Diagonal, Gate, LowRank, RowMap};
+use brenier_map::{Affine, Dense, Diagonal, Gate, LowRank, Mixture, Piece, RowMap};
 use brenier_residual::{Batch, HookPoint, Row, Site, Spec, Tap, TokenSet};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use faer::Mat;
@@ -69,6 +69,23 @@ fn gate(seed: usize, k: usize, threshold: Option<f64>) -> Gate {
     }
 }
 
+fn mixture(seed: usize, k: usize, pieces: usize) -> Affine {
+    let piece = |c: usize| Piece {
+        constant: wave(seed, c, 3),
+        linear: vector(seed + 5 * c)[..k].to_vec(),
+        quadratic: matrix(seed + 5 * c + 1, k, k),
+        matrix: matrix(seed + 5 * c + 2, k, k),
+        shift: vector(seed + 5 * c + 3)[..k].to_vec(),
+    };
+    Affine::Mixture(Mixture {
+        center: vector(seed),
+        offset: vector(seed + 1),
+        u: matrix(seed + 2, HIDDEN, k),
+        v: matrix(seed + 3, HIDDEN, k),
+        pieces: (0..pieces).map(piece).collect(),
+    })
+}
+
 /// Maps of every kind, with and without gates.
 fn maps(seed: usize) -> Vec<RowMap> {
     let affine = [
@@ -79,6 +96,9 @@ fn maps(seed: usize) -> Vec<RowMap> {
         diagonal(seed, None),
         diagonal(seed, Some((vec![-0.4; HIDDEN], vec![0.6; HIDDEN]))),
         Affine::Dense(Dense { matrix: matrix(seed, HIDDEN, HIDDEN), bias: vector(seed + 1) }),
+        mixture(seed, 0, 2),
+        mixture(seed, 2, 1),
+        mixture(seed, 3, 4),
     ];
     let mut maps: Vec<_> = affine.into_iter().map(|affine| RowMap::new(affine).unwrap()).collect();
     for (at, gate) in
@@ -86,6 +106,7 @@ fn maps(seed: usize) -> Vec<RowMap> {
     {
         maps.push(maps[2 * at + 1].clone().with_gate(gate).unwrap());
     }
+    maps.push(maps[9].clone().with_gate(gate(seed, 2, None)).unwrap());
     maps
 }
 
@@ -128,6 +149,12 @@ fn size(map: &RowMap, x: &[f64]) -> f64 {
         }
         Affine::Diagonal(map) => 2.0 * sum(x) + sum(&map.bias),
         Affine::Dense(map) => 2.0 * sum(x) + sum(&map.bias),
+        Affine::Mixture(map) => {
+            // Entries of at most 1: a coordinate is below the sum, a form below three terms a pair of them.
+            let k = map.u.ncols() as f64;
+            let z = 1.0 + sum(x) + sum(&map.center);
+            sum(&map.offset) + (k * k + k) * z * (1.0 + map.pieces.len() as f64 * (1.0 + k + k * k) * z * z)
+        }
     };
     let odds = map.gate().map_or(0.0, |gate| {
         let z = (sum(x) + sum(&gate.center)) * gate.linear.len() as f64;

@@ -1,8 +1,8 @@
-//! Affine maps of rows in their cheapest exact forms.
+//! Maps of rows in their cheapest exact forms.
 
 use faer::{Mat, MatRef};
 
-use crate::MapError;
+use crate::{MapError, Mixture};
 
 /// A multiple of the identity plus low rank:
 ///
@@ -62,7 +62,7 @@ pub struct Dense {
     pub bias: Vec<f64>,
 }
 
-/// An affine map of rows. (A [`Diagonal`] map with a range is affine only piece by piece.)
+/// An affine map of rows, or one made of affine pieces: a [`Diagonal`] map with a range, a [`Mixture`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Affine {
     /// A multiple of the identity plus low rank.
@@ -71,6 +71,8 @@ pub enum Affine {
     Diagonal(Diagonal),
     /// Any matrix.
     Dense(Dense),
+    /// Affine maps in few coordinates, blended.
+    Mixture(Mixture),
 }
 
 impl Affine {
@@ -81,6 +83,7 @@ impl Affine {
             Affine::LowRank(map) => map.mean.len(),
             Affine::Diagonal(map) => map.weight.len(),
             Affine::Dense(map) => map.bias.len(),
+            Affine::Mixture(map) => map.dim(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Affine {
                 check_matrix("matrix", map.matrix.as_ref(), dim, dim)?;
                 check_vector("bias", &map.bias, dim)
             }
+            Affine::Mixture(map) => map.check(),
         }
     }
 }

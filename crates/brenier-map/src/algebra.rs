@@ -1,5 +1,7 @@
 //! Composition, inversion and strength, inside the family.
 
+use std::borrow::Cow;
+
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{DenseSolveCore, FullPivLu, Solve};
 use faer::{Accum, Mat, MatRef, Par};
@@ -14,20 +16,19 @@ impl RowMap {
     /// would cost more than a dense map, and every other pair, makes a dense one (`d x d`).
     ///
     /// # Errors
-    /// Maps of different widths; a gate or a range on either; a product beyond the range of f64.
+    /// Maps of different widths; a gate, a range or several pieces on either; a product beyond the range of f64.
     pub fn compose(&self, inner: &RowMap) -> Result<RowMap, MapError> {
-        self.check_affine("compose")?;
-        inner.check_affine("compose")?;
+        let (outer, within) = (self.plain("compose")?, inner.plain("compose")?);
         if self.dim() != inner.dim() {
             return Err(MapError::Width { expected: self.dim(), found: inner.dim() });
         }
-        RowMap::new(match (self.affine(), inner.affine()) {
-            (Affine::LowRank(outer), Affine::LowRank(inner))
+        RowMap::new(match (&outer, &within) {
+            (Plain::LowRank(outer), Plain::LowRank(inner))
                 if 2 * (outer.u.ncols() + inner.u.ncols()) <= self.dim() =>
             {
                 Affine::LowRank(compose_low_rank(outer, inner))
             }
-            (Affine::Diagonal(outer), Affine::Diagonal(inner)) => Affine::Diagonal(Diagonal {
+            (Plain::Diagonal(outer), Plain::Diagonal(inner)) => Affine::Diagonal(Diagonal {
                 weight: outer.weight.iter().zip(&inner.weight).map(|(a, b)| a * b).collect(),
                 bias: (0..self.dim()).map(|j| outer.weight[j] * inner.bias[j] + outer.bias[j]).collect(),
                 range: None,
@@ -49,15 +50,14 @@ impl RowMap {
     /// `(a I + U V^T)^-1 = (I - U (a I + V^T U)^-1 V^T) / a`.
     ///
     /// # Errors
-    /// A gate or a range; a map that takes some direction to nothing (up to `d eps` of its size).
+    /// A gate, a range or several pieces; a map that takes some direction to nothing (up to `d eps` of its size).
     ///
     /// # References
     /// 1. Woodbury, *Inverting modified matrices*, 1950.
     pub fn inverse(&self) -> Result<RowMap, MapError> {
-        self.check_affine("invert")?;
-        RowMap::new(match self.affine() {
-            Affine::LowRank(map) => Affine::LowRank(invert_low_rank(map)?),
-            Affine::Diagonal(map) => {
+        RowMap::new(match self.plain("invert")? {
+            Plain::LowRank(map) => Affine::LowRank(invert_low_rank(&map)?),
+            Plain::Diagonal(map) => {
                 let largest = map.weight.iter().fold(0.0, |max: f64, w| max.max(w.abs()));
                 let smallest = map.weight.iter().fold(f64::INFINITY, |min: f64, w| min.min(w.abs()));
                 check_pivot(smallest, f64::EPSILON * largest)?;
@@ -67,7 +67,7 @@ impl RowMap {
                     range: None,
                 })
             }
-            Affine::Dense(map) => {
+            Plain::Dense(map) => {
                 let lu = factor(map.matrix.as_ref(), self.dim(), map.matrix.norm_l2())?;
                 let matrix = lu.inverse();
                 let bias = times(matrix.as_ref(), &map.bias).into_iter().map(|b| -b).collect();
@@ -107,6 +107,7 @@ impl RowMap {
                 }),
                 bias: scaled(&map.bias),
             }),
+            Affine::Mixture(map) => Affine::Mixture(map.at_strength(strength)),
         };
         let map = RowMap::new(affine)?;
         match self.gate() {
@@ -115,36 +116,51 @@ impl RowMap {
         }
     }
 
-    fn check_affine(&self, operation: &'static str) -> Result<(), MapError> {
+    /// The map, where it is affine; a mixture of one piece is, and comes to a low-rank map.
+    fn plain(&self, operation: &'static str) -> Result<Plain<'_>, MapError> {
+        let refuse = |cause| Err(MapError::NotAffine { operation, cause });
         match self.affine() {
-            _ if self.gate().is_some() => Err(MapError::NotAffine { operation, cause: "gate" }),
-            Affine::Diagonal(Diagonal { range: Some(_), .. }) => {
-                Err(MapError::NotAffine { operation, cause: "range" })
-            }
-            _ => Ok(()),
+            _ if self.gate().is_some() => refuse("gate"),
+            Affine::Diagonal(Diagonal { range: Some(_), .. }) => refuse("range"),
+            Affine::LowRank(map) => Ok(Plain::LowRank(Cow::Borrowed(map))),
+            Affine::Diagonal(map) => Ok(Plain::Diagonal(map)),
+            Affine::Dense(map) => Ok(Plain::Dense(map)),
+            Affine::Mixture(map) => match map.single() {
+                Some(map) => Ok(Plain::LowRank(Cow::Owned(map))),
+                None => refuse("mixture"),
+            },
         }
     }
 }
 
-impl Affine {
-    /// The same map as `A x + b`; a range is left out.
+/// An affine map in the strict sense.
+enum Plain<'a> {
+    LowRank(Cow<'a, LowRank>),
+    Diagonal(&'a Diagonal),
+    Dense(&'a Dense),
+}
+
+impl Plain<'_> {
+    /// The same map as `A x + b`.
     fn to_dense(&self) -> Dense {
-        let dim = self.dim();
         match self {
-            Affine::LowRank(map) => {
+            Plain::LowRank(map) => {
                 let mut matrix = product(map.u.as_ref(), map.v.transpose());
-                for j in 0..dim {
+                for j in 0..matrix.ncols() {
                     matrix[(j, j)] += map.scale;
                 }
                 let back = times(map.u.as_ref(), &times(map.v.transpose(), &map.mean));
                 let bias = map.offset.iter().zip(back).map(|(offset, back)| offset - back).collect();
                 Dense { matrix, bias }
             }
-            Affine::Diagonal(map) => Dense {
-                matrix: Mat::from_fn(dim, dim, |i, j| if i == j { map.weight[j] } else { 0.0 }),
-                bias: map.bias.clone(),
-            },
-            Affine::Dense(map) => map.clone(),
+            Plain::Diagonal(map) => {
+                let dim = map.weight.len();
+                Dense {
+                    matrix: Mat::from_fn(dim, dim, |i, j| if i == j { map.weight[j] } else { 0.0 }),
+                    bias: map.bias.clone(),
+                }
+            }
+            Plain::Dense(map) => (*map).clone(),
         }
     }
 }

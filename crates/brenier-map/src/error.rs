@@ -48,11 +48,11 @@ pub enum MapError {
         found: usize,
     },
     /// A map that is not affine where an affine one is needed.
-    #[error("cannot {operation} a map with a {cause}: it is not affine; use the map without it")]
+    #[error("cannot {operation} a map with a {cause}: that takes an affine map")]
     NotAffine {
         /// What was asked for.
         operation: &'static str,
-        /// What makes the map non-affine: its gate or its range.
+        /// What makes the map non-affine: its gate, its range, or that it is a mixture of several pieces.
         cause: &'static str,
     },
     /// A map without an inverse.

@@ -8,7 +8,7 @@
 //! | key | value |
 //! |---|---|
 //! | `format` | `brenier.map/1` |
-//! | `entries` | JSON: `{name: {"kind": "low-rank" or "diagonal" or "dense", "method": text, "certificate": any}}` |
+//! | `entries` | JSON: `{name: {"kind": "low-rank" or "diagonal" or "dense" or "mixture", "method": text, "certificate": any}}` |
 //! | any other | what the writer added |
 //!
 //! and for every entry `name` the tensors `name.part`:
@@ -18,10 +18,12 @@
 //! | `low-rank` | `scale` `[]`, `mean` `[d]`, `offset` `[d]`, `u` `[d, r]`, `v` `[d, r]` | `scale x + offset + u v^T (x - mean)` |
 //! | `diagonal` | `weight` `[d]`, `bias` `[d]`, and optionally `range.lo` `[d]`, `range.hi` `[d]` | `weight x + bias`, where `range.lo < x < range.hi` |
 //! | `dense` | `matrix` `[d, d]`, `bias` `[d]` | `matrix x + bias` |
+//! | `mixture` | `center` `[d]`, `offset` `[d]`, `u` `[d, K]`, `v` `[d, K]`, and for `C` pieces `constant` `[C]`, `linear` `[C, K]`, `quadratic` `[C, K, K]`, `matrix` `[C, K, K]`, `shift` `[C, K]` | see [`Mixture`](crate::Mixture) |
 //! | any, with a gate | `gate.basis` `[d, K]`, `gate.center` `[d]`, `gate.constant` `[]`, `gate.linear` `[K]`, `gate.quadratic` `[K, K]`, `gate.temperature` `[]`, and optionally `gate.threshold` `[]` | `x + p (T(x) - x)` |
 //!
 //! with `z = basis^T (x - center)` and `p = sigmoid((constant + linear . z + z^T quadratic z) / temperature)`,
-//! 0 where it is below the threshold. A tensor beyond these makes a file unreadable: a reader must not
+//! 0 where it is below the threshold. A kind that a reader does not know makes a file unreadable to it, so new kinds
+//! need no new version. A tensor beyond these makes a file unreadable: a reader must not
 //! apply half of a map. The bytes are a function of the content, so that a hash names a map.
 
 use std::collections::{BTreeMap, HashMap};

@@ -13,6 +13,7 @@
 //! * [`LowRank`]: identity (or its multiple) plus low rank; `O(d r)` a row and never a `d x d` matrix.
 //! * [`Diagonal`]: every coordinate for itself, optionally only inside a range.
 //! * [`Dense`]: any matrix, for small widths.
+//! * [`Mixture`]: affine maps in few coordinates, blended by the probabilities of a Gaussian mixture.
 //! * [`MapFile`]: several maps with what was measured of them, as one safetensors file.
 //!
 //! How a map is estimated is not known here, nor is any model.
@@ -43,6 +44,7 @@ mod error;
 mod file;
 mod gate;
 mod map;
+mod mixture;
 mod tensors;
 
 pub use affine::{Affine, Dense, Diagonal, LowRank};
@@ -50,3 +52,4 @@ pub use error::MapError;
 pub use file::{FORMAT, MapEntry, MapFile};
 pub use gate::Gate;
 pub use map::RowMap;
+pub use mixture::{Mixture, Piece};

@@ -161,6 +161,7 @@ impl Affine {
                 matmul(moved.as_mut(), Accum::Add, x, map.matrix.transpose(), 1.0, par);
                 moved
             }
+            Affine::Mixture(map) => map.displacement(x),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use faer::{Mat, MatRef};
 use safetensors::tensor::{Dtype, SafeTensors};
 
-use crate::{Affine, Dense, Diagonal, Gate, LowRank, MapError, RowMap};
+use crate::{Affine, Dense, Diagonal, Gate, LowRank, MapError, Mixture, Piece, RowMap};
 
 /// The tensors of a file to be written.
 #[derive(Default)]
@@ -46,6 +46,20 @@ impl Parts {
                 self.vector(name, "bias", &map.bias);
                 "dense"
             }
+            Affine::Mixture(map) => {
+                self.vector(name, "center", &map.center);
+                self.vector(name, "offset", &map.offset);
+                self.matrix(name, "u", map.u.as_ref());
+                self.matrix(name, "v", map.v.as_ref());
+                let constant: Vec<f64> = map.pieces.iter().map(|piece| piece.constant).collect();
+                self.vector(name, "constant", &constant);
+                let k = map.u.ncols();
+                self.stack(name, "linear", vec![k], map, |piece| piece.linear.clone());
+                self.stack(name, "quadratic", vec![k, k], map, |piece| row_major(piece.quadratic.as_ref()));
+                self.stack(name, "matrix", vec![k, k], map, |piece| row_major(piece.matrix.as_ref()));
+                self.stack(name, "shift", vec![k], map, |piece| piece.shift.clone());
+                "mixture"
+            }
         };
         if let Some(gate) = map.gate() {
             self.matrix(name, "gate.basis", gate.basis.as_ref());
@@ -71,14 +85,31 @@ impl Parts {
 
     fn matrix(&mut self, name: &str, part: &'static str, values: MatRef<'_, f64>) {
         let (rows, cols) = values.shape();
-        let row_major = (0..rows).flat_map(|i| (0..cols).map(move |j| values[(i, j)]));
-        self.push(name, part, vec![rows, cols], row_major);
+        self.push(name, part, vec![rows, cols], row_major(values).into_iter());
+    }
+
+    /// One part of every piece, along a first axis of their own.
+    fn stack(
+        &mut self,
+        name: &str,
+        part: &'static str,
+        mut shape: Vec<usize>,
+        map: &Mixture,
+        values: impl Fn(&Piece) -> Vec<f64>,
+    ) {
+        shape.insert(0, map.pieces.len());
+        self.push(name, part, shape, map.pieces.iter().flat_map(values));
     }
 
     fn push(&mut self, name: &str, part: &'static str, shape: Vec<usize>, values: impl Iterator<Item = f64>) {
         let bytes = values.flat_map(f64::to_le_bytes).collect();
         self.tensors.push((format!("{name}.{part}"), Part { shape, bytes }));
     }
+}
+
+fn row_major(values: MatRef<'_, f64>) -> Vec<f64> {
+    let (rows, cols) = values.shape();
+    (0..rows).flat_map(|i| (0..cols).map(move |j| values[(i, j)])).collect()
 }
 
 impl safetensors::View for Part {
@@ -175,8 +206,22 @@ impl<'a> Tensors<'a> {
                     bias,
                 })
             }
+            "mixture" => {
+                let center = self.vector(name, "center")?;
+                if center.is_empty() {
+                    return Err(MapError::ZeroWidth.into());
+                }
+                let u = self.matrix(name, "u", center.len(), None)?;
+                Affine::Mixture(Mixture {
+                    offset: self.vector(name, "offset")?,
+                    v: self.matrix(name, "v", center.len(), Some(u.ncols()))?,
+                    pieces: self.pieces(name, u.ncols())?,
+                    center,
+                    u,
+                })
+            }
             _ => {
-                let known = "low-rank, diagonal or dense";
+                let known = "low-rank, diagonal, dense or mixture";
                 return Err(EntryError::Tensor(format!("its kind is `{kind}`, but {known} was expected")));
             }
         };
@@ -199,6 +244,36 @@ impl<'a> Tensors<'a> {
             },
         };
         Ok(map.with_gate(gate)?)
+    }
+
+    /// The pieces of a mixture in `k` coordinates.
+    fn pieces(&mut self, name: &str, k: usize) -> Result<Vec<Piece>, EntryError> {
+        let constant = self.vector(name, "constant")?;
+        let count = constant.len();
+        let linear = self.stack(name, "linear", vec![count, k])?;
+        let quadratic = self.stack(name, "quadratic", vec![count, k, k])?;
+        let matrix = self.stack(name, "matrix", vec![count, k, k])?;
+        let shift = self.stack(name, "shift", vec![count, k])?;
+        let square = |values: &[f64], c: usize| Mat::from_fn(k, k, |i, j| values[(c * k + i) * k + j]);
+        let piece = |(c, constant): (usize, f64)| Piece {
+            constant,
+            linear: linear[c * k..(c + 1) * k].to_vec(),
+            quadratic: square(&quadratic, c),
+            matrix: square(&matrix, c),
+            shift: shift[c * k..(c + 1) * k].to_vec(),
+        };
+        Ok(constant.into_iter().enumerate().map(piece).collect())
+    }
+
+    /// The values of a tensor of the expected shape.
+    fn stack(
+        &mut self,
+        name: &str,
+        part: &'static str,
+        expected: Vec<usize>,
+    ) -> Result<Vec<f64>, EntryError> {
+        let (found, values) = self.values(name, part)?;
+        if found == expected { Ok(values) } else { Err(MapError::Shape { part, expected, found }.into()) }
     }
 
     fn has(&self, name: &str, part: &str) -> bool {

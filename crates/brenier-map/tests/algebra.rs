@@ -4,7 +4,7 @@
 mod common;
 
 use brenier_map::{Affine, Dense, Diagonal, LowRank, MapError, RowMap};
-use common::{any_map, apply, distance, gate, low_rank, matrix, plain_map, ranged};
+use common::{any_map, apply, distance, gate, low_rank, matrix, mixture, plain_map, ranged};
 use faer::Mat;
 use proptest::prelude::*;
 
@@ -77,10 +77,16 @@ proptest! {
     }
 
     #[test]
-    fn what_is_not_affine_has_no_algebra(affine in ranged(DIM), gate in gate(DIM, 2), plain in plain_map(DIM)) {
+    fn what_is_not_affine_has_no_algebra(
+        affine in ranged(DIM),
+        gate in gate(DIM, 2),
+        blend in mixture(DIM, 2, 3),
+        plain in plain_map(DIM),
+    ) {
         let ranged = RowMap::new(affine).unwrap();
+        let blend = RowMap::new(blend).unwrap();
         let gated = plain.clone().with_gate(gate).unwrap();
-        for (map, name) in [(ranged, "range"), (gated, "gate")] {
+        for (map, name) in [(ranged, "range"), (gated, "gate"), (blend, "mixture")] {
             for result in [map.compose(&plain), plain.compose(&map), map.inverse()] {
                 let refused = matches!(result, Err(MapError::NotAffine { cause, .. }) if cause == name);
                 prop_assert!(refused);

@@ -50,6 +50,21 @@ def dense(rng):
     return {"matrix": rng.normal(size=(D, D)), "bias": rng.normal(size=D)}
 
 
+def mixture(rng, pieces):
+    half = rng.normal(size=(pieces, K, K))
+    return {
+        "center": rng.normal(size=D),
+        "offset": rng.normal(size=D),
+        "u": rng.normal(size=(D, K)),
+        "v": rng.normal(size=(D, K)) / np.sqrt(D),
+        "constant": rng.normal(size=pieces),
+        "linear": rng.normal(size=(pieces, K)),
+        "quadratic": (half + half.transpose(0, 2, 1)) / 2,
+        "matrix": rng.normal(size=(pieces, K, K)),
+        "shift": rng.normal(size=(pieces, K)),
+    }
+
+
 RANGE = {"range.lo": np.full(D, -0.5), "range.hi": np.full(D, 0.5)}
 
 
@@ -65,6 +80,8 @@ def main():
         "dense": ("dense", dense(rng)),
         "ranged-gated": ("diagonal", diagonal(rng) | RANGE | gate(rng)),
         "dense-gated": ("dense", dense(rng) | gate(rng)),
+        "mixture": ("mixture", mixture(rng, 3)),
+        "mixture-gated": ("mixture", mixture(rng, 2) | gate(rng)),
     }
     entries = {name: {"kind": kind, "method": "by hand", "certificate": {}} for name, (kind, _) in maps.items()}
     tensors = {f"{name}.{part}": value for name, (_, parts) in maps.items() for part, value in parts.items()}

@@ -1,7 +1,7 @@
 //! Random maps, and what they do by the definition, one number at a time.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use brenier_map::{Affine, Dense, Diagonal, Gate, LowRank, RowMap};
+use brenier_map::{Affine, Dense, Diagonal, Gate, LowRank, Mixture, Piece, RowMap};
 use faer::{Mat, MatRef};
 use proptest::prelude::*;
 
@@ -49,15 +49,30 @@ pub fn gate(dim: usize, k: usize) -> impl Strategy<Value = Gate> {
     )
 }
 
-/// Maps without gate or range.
+fn piece(k: usize) -> impl Strategy<Value = Piece> {
+    (-2.0..2.0_f64, vector(k), matrix(k, k), matrix(k, k), vector(k)).prop_map(
+        |(constant, linear, quadratic, matrix, shift)| Piece { constant, linear, quadratic, matrix, shift },
+    )
+}
+
+pub fn mixture(dim: usize, k: usize, pieces: usize) -> impl Strategy<Value = Affine> {
+    let pieces = prop::collection::vec(piece(k), pieces);
+    (vector(dim), vector(dim), matrix(dim, k), matrix(dim, k), pieces)
+        .prop_map(|(center, offset, u, v, pieces)| Affine::Mixture(Mixture { center, offset, u, v, pieces }))
+}
+
+/// Maps without gate, range or a blend.
 pub fn plain_map(dim: usize) -> impl Strategy<Value = RowMap> {
-    let affine = prop_oneof![low_rank(dim, 0), low_rank(dim, 1), low_rank(dim, 2), diagonal(dim), dense(dim)];
+    let low = prop_oneof![low_rank(dim, 0), low_rank(dim, 1), low_rank(dim, 2)];
+    let affine = prop_oneof![3 => low, 1 => diagonal(dim), 1 => dense(dim), 1 => mixture(dim, 2, 1)];
     affine.prop_map(|affine| RowMap::new(affine).unwrap())
 }
 
 /// Maps of every kind, half of them gated.
 pub fn any_map(dim: usize) -> impl Strategy<Value = RowMap> {
-    let affine = prop_oneof![low_rank(dim, 0), low_rank(dim, 2), diagonal(dim), ranged(dim), dense(dim)];
+    let blend = prop_oneof![mixture(dim, 0, 2), mixture(dim, 1, 3), mixture(dim, 2, 1)];
+    let affine =
+        prop_oneof![low_rank(dim, 0), low_rank(dim, 2), diagonal(dim), ranged(dim), dense(dim), blend];
     let gate = prop::option::of(prop_oneof![gate(dim, 0), gate(dim, 1), gate(dim, 3)]);
     (affine, gate).prop_map(|(affine, gate)| {
         let map = RowMap::new(affine).unwrap();
@@ -106,10 +121,42 @@ pub fn transported(affine: &Affine, x: &[f64]) -> Vec<f64> {
                 _ => map.weight[j] * x[j] + map.bias[j],
             })
             .collect(),
+        Affine::Mixture(map) => blended(map, x),
         Affine::Dense(map) => {
             (0..dim).map(|i| map.bias[i] + (0..dim).map(|j| map.matrix[(i, j)] * x[j]).sum::<f64>()).collect()
         }
     }
+}
+
+/// A mixture by its definition, with the forms taken against their largest.
+fn blended(map: &Mixture, x: &[f64]) -> Vec<f64> {
+    let k = map.v.ncols();
+    let z: Vec<f64> =
+        (0..k).map(|a| (0..x.len()).map(|i| map.v[(i, a)] * (x[i] - map.center[i])).sum()).collect();
+    let form = |piece: &Piece| {
+        let mut q = piece.constant;
+        for a in 0..k {
+            q += piece.linear[a] * z[a];
+            for b in 0..k {
+                q += z[a] * piece.quadratic[(a, b)] * z[b];
+            }
+        }
+        q
+    };
+    let forms: Vec<f64> = map.pieces.iter().map(form).collect();
+    let top = forms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = forms.iter().map(|q| (q - top).exp()).sum();
+    let mut y: Vec<f64> = x.iter().zip(&map.offset).map(|(x, offset)| x + offset).collect();
+    for (piece, q) in map.pieces.iter().zip(&forms) {
+        let p = (q - top).exp() / sum;
+        for (i, y) in y.iter_mut().enumerate() {
+            for a in 0..k {
+                let step = piece.shift[a] + (0..k).map(|b| piece.matrix[(a, b)] * z[b]).sum::<f64>();
+                *y += p * map.u[(i, a)] * step;
+            }
+        }
+    }
+    y
 }
 
 /// The whole map by its definition.

@@ -43,6 +43,7 @@ mod algebra;
 mod error;
 mod file;
 mod gate;
+mod kernel;
 mod map;
 mod mixture;
 mod tensors;

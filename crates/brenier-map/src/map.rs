@@ -2,11 +2,13 @@
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
 
+use crate::kernel::{LARGEST_RANK, Number, add_displacement, row_slices};
 use crate::{Affine, Gate, MapError};
 
-/// Rows mapped at once: what is held beside the rows themselves is two blocks of so many.
-const BLOCK: usize = 512;
+/// Rows mapped at once by a thread: what it holds beside the rows themselves is two blocks of so many.
+const BLOCK: usize = 64;
 
 /// A checked map of rows, `x + s p(x) (T(x) - x)`; the strength `s` is given at use.
 ///
@@ -65,7 +67,7 @@ impl RowMap {
     /// # Errors
     /// Rows of another width, or a strength that is not finite.
     pub fn apply_rows(&self, rows: MatMut<'_, f64>, strength: f64) -> Result<(), MapError> {
-        self.apply_blocks(rows, strength, |x| x, |x| x)
+        self.apply(rows, strength)
     }
 
     /// As [`apply_rows`](Self::apply_rows) for rows in f32: computed in f64 and rounded once.
@@ -73,7 +75,7 @@ impl RowMap {
     /// # Errors
     /// As [`apply_rows`](Self::apply_rows).
     pub fn apply_rows_f32(&self, rows: MatMut<'_, f32>, strength: f64) -> Result<(), MapError> {
-        self.apply_blocks(rows, strength, f64::from, |x| x as f32)
+        self.apply(rows, strength)
     }
 
     /// The share `p(x)` of the map that each row gets: 1 where the map has no gate.
@@ -91,28 +93,39 @@ impl RowMap {
         }
     }
 
-    fn apply_blocks<T: Copy>(
-        &self,
-        mut rows: MatMut<'_, T>,
-        strength: f64,
-        widen: impl Fn(T) -> f64,
-        narrow: impl Fn(f64) -> T,
-    ) -> Result<(), MapError> {
+    fn apply<T: Number>(&self, rows: MatMut<'_, T>, strength: f64) -> Result<(), MapError> {
         self.check_width(rows.ncols())?;
         check_strength(strength)?;
         if strength == 0.0 {
             return Ok(());
         }
-        let n = rows.nrows();
-        for start in (0..n).step_by(BLOCK) {
-            let mut block = rows.as_mut().subrows_mut(start, BLOCK.min(n - start));
-            let x = Mat::from_fn(block.nrows(), block.ncols(), |i, j| widen(block[(i, j)]));
-            let share = self.gate_rows(x.as_ref())?;
-            let moved = self.affine.displacement(x.as_ref());
-            for j in 0..block.ncols() {
-                for (i, &share) in share.iter().enumerate().filter(|&(_, &share)| share != 0.0) {
-                    block[(i, j)] = narrow(x[(i, j)] + strength * share * moved[(i, j)]);
-                }
+        // Blocks of rows do not know of each other: which thread maps which changes no bit.
+        rows.par_row_chunks_mut(BLOCK).try_for_each(|block| self.apply_block(block, strength))
+    }
+
+    fn apply_block<T: Number>(&self, mut block: MatMut<'_, T>, strength: f64) -> Result<(), MapError> {
+        let widened =
+            |block: &MatMut<'_, T>| Mat::from_fn(block.nrows(), block.ncols(), |i, j| block[(i, j)].widen());
+        if let Affine::LowRank(map) = &self.affine
+            && map.v.ncols() <= LARGEST_RANK
+            && block.col_stride() == 1
+        {
+            let mut weight = match &self.gate {
+                Some(_) => self.gate_rows(widened(&block).as_ref())?,
+                None => vec![1.0; block.nrows()],
+            };
+            weight.iter_mut().for_each(|share| *share *= strength);
+            if let Some(mut rows) = row_slices(block.as_mut()) {
+                add_displacement(map, &mut rows, &weight);
+                return Ok(());
+            }
+        }
+        let x = widened(&block);
+        let share = self.gate_rows(x.as_ref())?;
+        let moved = self.affine.displacement(x.as_ref());
+        for j in 0..block.ncols() {
+            for (i, &share) in share.iter().enumerate().filter(|&(_, &share)| share != 0.0) {
+                block[(i, j)] = T::narrow(x[(i, j)] + strength * share * moved[(i, j)]);
             }
         }
         Ok(())

@@ -1,0 +1,157 @@
+//! Low-rank maps of rows that lie one after the other in memory, in one pass over them.
+//!
+//! A row is read and written once; what every row needs (the mean, the directions) is used for several rows at a time
+//! while it is in the nearest cache. Sums run in a fixed order over fixed lanes, so the bits depend neither on the
+//! number of threads nor on the instruction set.
+
+use faer::{ColMut, MatMut};
+use pulp::Arch;
+
+use crate::LowRank;
+
+/// Above this rank matrix products are the faster way.
+pub(crate) const LARGEST_RANK: usize = 16;
+
+/// Rows that share one pass over the directions.
+const ROWS: usize = 4;
+/// Columns held widened on the stack, for all rows of a group.
+const COLUMNS: usize = 256;
+/// Independent partial sums of an inner product.
+const LANES: usize = 8;
+
+/// A number that rows are made of.
+pub(crate) trait Number: Copy + Send + Sync {
+    fn widen(self) -> f64;
+    fn narrow(wide: f64) -> Self;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        f64::from(self)
+    }
+
+    #[inline(always)]
+    fn narrow(wide: f64) -> Self {
+        wide as f32
+    }
+}
+
+impl Number for f64 {
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn narrow(wide: f64) -> Self {
+        wide
+    }
+}
+
+/// Adds `weight[i] (T(x_i) - x_i)` to each row; a row of weight 0 keeps every bit. Rows: `n` of `d`.
+pub(crate) fn add_displacement<T: Number>(map: &LowRank, rows: &mut [&mut [T]], weight: &[f64]) {
+    let grow = map.scale - 1.0;
+    let constant: Vec<f64> = map.mean.iter().zip(&map.offset).map(|(m, c)| grow * m + c).collect();
+    let plan = Plan { map, grow, constant: &constant };
+    Arch::new().dispatch(|| {
+        for (rows, weight) in rows.chunks_mut(ROWS).zip(weight.chunks(ROWS)) {
+            plan.group(rows, weight);
+        }
+    });
+}
+
+/// Each row as a slice, where the values of a row lie one after the other.
+pub(crate) fn row_slices<T>(rows: MatMut<'_, T>) -> Option<Vec<&mut [T]>> {
+    rows.transpose_mut().col_iter_mut().map(slice).collect()
+}
+
+fn slice<T>(row: ColMut<'_, T>) -> Option<&mut [T]> {
+    Some(row.try_as_col_major_mut()?.as_slice_mut())
+}
+
+struct Plan<'a> {
+    map: &'a LowRank,
+    grow: f64,
+    /// `T(x) - x` is `grow (x - mean) + constant + U V^T (x - mean)`.
+    constant: &'a [f64],
+}
+
+impl Plan<'_> {
+    #[inline(always)]
+    fn group<T: Number>(&self, rows: &mut [&mut [T]], weight: &[f64]) {
+        let count = rows.len();
+        let (d, rank) = (self.map.mean.len(), self.map.v.ncols());
+        let mut z = [[0.0_f64; LARGEST_RANK]; ROWS];
+        let mut wide = [[0.0_f64; COLUMNS]; ROWS];
+        for start in (0..d).step_by(COLUMNS) {
+            let width = COLUMNS.min(d - start);
+            let mean = &self.map.mean[start..start + width];
+            for i in 0..count {
+                let row = &rows[i][start..start + width];
+                for ((wide, x), mean) in wide[i][..width].iter_mut().zip(row).zip(mean) {
+                    *wide = x.widen() - mean;
+                }
+            }
+            for k in 0..rank {
+                let Some(v) = column(&self.map.v, k) else { continue };
+                let v = &v[start..start + width];
+                for i in 0..count {
+                    z[i][k] += inner_product(&wide[i][..width], v);
+                }
+            }
+        }
+        let mut moved = [[0.0_f64; COLUMNS]; ROWS];
+        for start in (0..d).step_by(COLUMNS) {
+            let width = COLUMNS.min(d - start);
+            let (mean, constant) =
+                (&self.map.mean[start..start + width], &self.constant[start..start + width]);
+            for i in 0..count {
+                let row = &rows[i][start..start + width];
+                let places = moved[i][..width].iter_mut().zip(row).zip(mean.iter().zip(constant));
+                for ((moved, x), (mean, constant)) in places {
+                    *moved = self.grow * (x.widen() - mean) + constant;
+                }
+            }
+            for k in 0..rank {
+                let Some(u) = column(&self.map.u, k) else { continue };
+                let u = &u[start..start + width];
+                for i in 0..count {
+                    let z = z[i][k];
+                    for (moved, u) in moved[i][..width].iter_mut().zip(u) {
+                        *moved += z * u;
+                    }
+                }
+            }
+            for i in 0..count {
+                if weight[i] == 0.0 {
+                    continue;
+                }
+                let row = &mut rows[i][start..start + width];
+                for (x, moved) in row.iter_mut().zip(&moved[i][..width]) {
+                    *x = T::narrow(x.widen() + weight[i] * moved);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn inner_product(a: &[f64], b: &[f64]) -> f64 {
+    let mut lanes = [0.0_f64; LANES];
+    let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let (a_rest, b_rest) = (a_lanes.remainder(), b_lanes.remainder());
+    for (a, b) in a_lanes.zip(b_lanes) {
+        for lane in 0..LANES {
+            lanes[lane] += a[lane] * b[lane];
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    lanes.iter().sum::<f64>() + rest
+}
+
+/// A column of a matrix, as it lies in memory.
+#[inline(always)]
+fn column(matrix: &faer::Mat<f64>, k: usize) -> Option<&[f64]> {
+    matrix.col(k).try_as_col_major().map(|column| column.as_slice())
+}

@@ -2,8 +2,8 @@
 //!
 //! A [`RowMap`] moves a row `x` (one activation vector of width `d`) to
 //!
-//! ```text
-//! x + s p(x) (T(x) - x)
+//! ```math
+//! x + s\, p(x)\, (T(x) - x)
 //! ```
 //!
 //! where `T` is an [`Affine`] map kept in its cheapest exact form, `p` the [`Gate`] (1 where there is
@@ -17,6 +17,18 @@
 //! * [`MapFile`]: several maps with what was measured of them, as one safetensors file.
 //!
 //! How a map is estimated is not known here, nor is any model.
+//!
+//! # What composes
+//! Low-rank maps compose to a low-rank map whose rank is the sum, diagonal ones to a diagonal one, and anything else to
+//! a dense one; a low-rank map is inverted inside its rank. A gate, a range or a mixture of several pieces is not
+//! affine, and [`RowMap::compose`] and [`RowMap::inverse`] say so; [`RowMap::at_strength`] works for every map.
+//!
+//! # Pitfalls
+//! - A row of [`LowRank`] goes through `x - mean` first: put the data's mean there, or digits cancel.
+//! - Strength is applied at use and is not in the file, which holds the map at strength 1.
+//! - f32 rows are computed in f64 and rounded once; a reader that computes in f32 differs by rounding.
+//!
+//! # Example
 //!
 //! ```
 //! use brenier_map::{Affine, LowRank, RowMap};

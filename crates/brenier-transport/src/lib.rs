@@ -18,7 +18,7 @@
 //!
 //! `A` is always the optimal (Monge, Brenier) map between the two covariances:
 //!
-//! ```text
+//! ```math
 //! A = S_s^{-1/2} ( S_s^{1/2} S_t S_s^{1/2} )^{1/2} S_s^{-1/2}
 //! ```
 //!
@@ -30,6 +30,21 @@
 //! defined everywhere, at the price of a push-forward that holds for the regularised covariances; the certificate's
 //! `w2_after` is always measured on the rows themselves. The posterior gate alone is regularised by default, since a
 //! density needs an inverse.
+//!
+//! # Which method
+//! - A few directions hold what differs, and rows are few: [`Method::PcaOt`] with a small K. It estimates K x K
+//!   numbers and leaves the rest of a row as it is.
+//! - The map will meet rows of the target too (as inside a running model): [`Method::Gated`].
+//! - Rows are many beside d, or shrinkage is acceptable: [`Method::Ot`]. Look at `held_out`: a map that is exact for
+//!   the rows fitted may be far off on others.
+//! - Something to beat: [`Method::Mean`], which cannot overfit a covariance.
+//!
+//! # Pitfalls
+//! - W2 is that of the two Gaussians. Classes that differ in shape alone look the same to it.
+//! - The relative error of `A` grows as `eps sqrt(condition)` when fitted to rows, and as `eps condition` when made
+//!   from covariance matrices: give rows where there are rows.
+//! - AcT's least deviation, 1e-4, is an absolute number, as published: rescale very small activations.
+//! - Push-forward alone proves nothing: read symmetry, positivity and the cost with it.
 //!
 //! # Example
 //! ```

@@ -4,7 +4,9 @@ Run with `python make.py` in this directory; needs numpy, scipy, POT and safeten
 Rows are rounded to float32 first, so that a reader that widens float32 sees the very same numbers.
 
 peer-*.safetensors hold what POT computes; plain-*.safetensors hold the textbook formulas of docs/MATH.md through
-d x d matrices and numpy's eigh: the long way round, which the library never takes.
+d x d matrices and numpy's eigh: the long way round, which the library never takes. gaussians.safetensors holds POT's
+barycentre, one-dimensional and sliced distances and a Sinkhorn solution on a grid, beside the textbook formulas of
+entropic transport, whitening and the geodesic.
 """
 
 import sys
@@ -136,12 +138,78 @@ def plain(name, seed, n_s, n_t, d, k):
     save_file({key: np.ascontiguousarray(value) for key, value in out.items()}, f"plain-{name}.safetensors")
 
 
+def entropic(s_s, s_t, sigma):
+    """Janati et al. 2020, theorem 1 and the barycentric map of its plan; and the cost without the means."""
+    half = root(s_s)
+    inverse = np.linalg.inv(half)
+    d = len(s_s)
+    middle = half @ s_t @ half
+    e = inverse @ root(middle + sigma**4 / 4 * np.eye(d)) @ inverse - sigma**2 / 2 * np.linalg.inv(s_s)
+    big = root(4 * middle + sigma**4 * np.eye(d))
+    cost = np.trace(s_s) + np.trace(s_t) - np.trace(big) + d * sigma**2 * (1 - np.log(2 * sigma**2))
+    return (e + e.T) / 2, cost + sigma**2 * np.linalg.slogdet(big + sigma**2 * np.eye(d))[1]
+
+
+def sinkhorn(m_s, d_s, m_t, d_t, sigma):
+    """Slope of the barycentric map and entropic cost of two Gaussians on a grid, by POT: no closed form at all."""
+    x = np.linspace(-14, 14, 1401)
+    a, b = (np.exp(-((x - m) ** 2) / (2 * d * d)) for m, d in ((m_s, d_s), (m_t, d_t)))
+    a, b = a / a.sum(), b / b.sum()
+    cost = (x[:, None] - x[None]) ** 2
+    plan = ot.sinkhorn(a, b, cost, reg=2 * sigma**2, method="sinkhorn_log", numItermax=2000, stopThr=1e-14)
+    near = np.abs(x - m_s) < 3 * d_s
+    moved = (plan @ x)[near] / plan.sum(1)[near]
+    product = np.outer(plan.sum(1), plan.sum(0))
+    kl = np.sum(plan[plan > 0] * np.log(plan[plan > 0] / product[plan > 0]))
+    return np.polyfit(x[near] - m_s, moved, 1), np.sum(plan * cost) + 2 * sigma**2 * kl
+
+
+def gaussians():
+    rng = np.random.default_rng(7)
+    d = 5
+    source, target = rows(rng, 60, d, 40.0, rng.standard_normal(d)), rows(rng, 45, d, 40.0, rng.standard_normal(d))
+    probe = rows(rng, 5, d, 50.0, 0.0)
+    x, y, z = (m.astype(np.float64) for m in (source, target, probe))
+    m_s, m_t, s_s, s_t = x.mean(0), y.mean(0), np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    out = {"source": source, "target": target, "probe": probe}
+    for sigma in (0.05, 0.7, 5.0):
+        e, cost = entropic(s_s, s_t, sigma)
+        out[f"entropic/{sigma}"] = m_t + (z - m_s) @ e
+        out[f"entropic-cost/{sigma}"] = np.array([cost + np.sum((m_s - m_t) ** 2)])
+    (slope, at_mean), cost = sinkhorn(0.3, 0.8, -1.0, 1.7, 0.9)
+    out["sinkhorn"] = np.array([0.3, 0.8, -1.0, 1.7, 0.9, slope, at_mean, cost])
+    out["whitening"] = m_t + (z - m_s) @ np.linalg.inv(root(s_s)) @ root(s_t)
+    out["act-mean"] = z + m_t - m_s
+    inside = (np.quantile(x, 0.1, axis=0) < z) & (z < np.quantile(x, 0.9, axis=0))
+    out["act-mean/quantiles"] = np.where(inside, z + m_t - m_s, z)
+    for t in (0.25, 0.8):
+        step = (1 - t) * np.eye(d) + t * monge(s_s, s_t)
+        out[f"geodesic/{t}"] = step @ s_s @ step
+
+    covariances = np.stack([np.cov(rows(rng, 40, d, 30.0, 0.0).astype(np.float64), rowvar=False) for _ in range(4)])
+    means, weights = rng.standard_normal((4, d)), np.array([0.1, 0.4, 0.2, 0.3])
+    mean, covariance = ot.gaussian.bures_wasserstein_barycenter(means, covariances, weights, num_iter=5000, eps=1e-14)
+    out |= {"barycenter/weights": weights, "barycenter/means": means, "barycenter/mean": mean}
+    out |= {f"barycenter/covariance-{i}": c for i, c in enumerate(covariances)}
+    out["barycenter/covariance"] = covariance
+
+    for n in (7, 12):  # 13 others: no common divisor
+        a, b = np.sort(rng.standard_normal(n)), np.sort(2 * rng.standard_normal(13) + 1)
+        out |= {f"1d/{n}/a": a, f"1d/{n}/b": b, f"1d/{n}": np.array([np.sqrt(ot.wasserstein_1d(a, b, p=2))])}
+    along = rng.standard_normal((d, 9))
+    along /= np.linalg.norm(along, axis=0)
+    out["sliced/directions"] = along
+    out["sliced"] = np.array([ot.sliced_wasserstein_distance(x, y, projections=along, p=2)])
+    save_file({key: np.ascontiguousarray(np.real(value)) for key, value in out.items()}, "gaussians.safetensors")
+
+
 peer("tall", 1, 200, 150, 6, 30.0, 1e-6)
 peer("regular", 2, 60, 80, 12, 1e3, 1e-2)
 peer("wide", 3, 9, 11, 24, 10.0, 5e-2)  # fewer rows than columns: regular by the regulariser alone
 plain("tall", 4, 70, 50, 8, 3)
 plain("even", 5, 40, 40, 10, 2)
 plain("wide", 6, 14, 10, 40, 2)
+gaussians()
 with open("VERSIONS.txt", "w") as file:
     versions = {"python": sys.version.split()[0], "numpy": np.__version__, "scipy": scipy.__version__, "POT": ot.__version__}
     file.writelines(f"{name} {version}\n" for name, version in versions.items())

@@ -1,0 +1,258 @@
+use crate::{Gaussian, Side, TransportError};
+use brenier_linalg::{
+    JointBasis, gram, joint_basis, product, product_with_transpose, relative_floor, squared_norm,
+    squared_norm_of_gram, symmetric_eigen, symmetrize, thin_svd,
+};
+use brenier_map::{Affine, Dense, LowRank};
+use faer::{Mat, MatRef};
+use serde::{Deserialize, Serialize};
+
+/// How many times the rounding of one sum the laws may be off, at a condition number of 1.
+const TOLERANCE: f64 = 100.0;
+
+/// The blur of entropic transport, sigma.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Blur {
+    /// A share of the spread: `sigma^2 = share^2 (tr S_s + tr S_t) / 2`, so that the map does not depend on the unit of
+    /// the activations.
+    Relative(f64),
+    /// In the units of the activations.
+    Absolute(f64),
+}
+
+impl Default for Blur {
+    fn default() -> Self {
+        Self::Relative(0.1)
+    }
+}
+
+impl Blur {
+    /// Sigma in the units of the activations, for these two Gaussians.
+    pub fn sigma(self, source: &Gaussian, target: &Gaussian) -> f64 {
+        match self {
+            Self::Relative(share) => share * (0.5 * (source.trace() + target.trace())).sqrt(),
+            Self::Absolute(sigma) => sigma,
+        }
+    }
+}
+
+/// What an entropic map obeys, and how much it contracts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EntropicLaws {
+    /// The blur, in the units of the activations.
+    pub sigma: f64,
+    /// `|E S_s E + sigma^2 E - S_t|_F / |S_t|_F`: the condition that makes the plan the optimal one.
+    pub optimality: f64,
+    /// `|E - E^T|_F / |E|_F`.
+    pub symmetry: f64,
+    /// Smallest eigenvalue of E.
+    pub min_eigenvalue: f64,
+    /// Largest eigenvalue of E.
+    pub max_eigenvalue: f64,
+    /// `|E S_s E - S_t|_F / |S_t|_F`: how far the true push-forward covariance is from the target's. Not small.
+    pub push_forward_covariance: f64,
+    /// `tr(E S_s E) / tr S_t`: the share of the target's variance that the mapped rows keep; the rest, `sigma^2 tr E`,
+    /// is the blur of the plan about its mean. None for a target without variance.
+    pub variance_kept: Option<f64>,
+    /// The entropic transport cost, [`Entropic::cost`].
+    pub cost: f64,
+    /// What rounding can explain in `optimality` and `symmetry`, relative.
+    pub tolerance: f64,
+}
+
+/// The barycentric map of the entropic plan between two Gaussians, `T(x) = E[y | x] = m_t + E (x - m_s)`.
+#[derive(Debug, Clone)]
+pub struct Entropic {
+    source_mean: Vec<f64>,
+    target_mean: Vec<f64>,
+    scale: f64,
+    basis: JointBasis,
+    matrix: Mat<f64>,
+    laws: EntropicLaws,
+}
+
+/// Entropic optimal transport between two Gaussians, for the cost `E|x - y|^2 + 2 sigma^2 KL(plan | source x target)`.
+///
+/// ```text
+/// E = S_s^{-1/2} (S_s^{1/2} S_t S_s^{1/2} + sigma^4/4 I)^{1/2} S_s^{-1/2} - sigma^2/2 S_s^{-1}
+///   = F_t^T k(F_t S_s F_t^T) F_t,      k(w) = 1 / ( sqrt(w + sigma^4/4) + sigma^2/2 ),   S_t = F_t^T F_t
+/// ```
+///
+/// The first line is the published form; the second is the same matrix without an inverse (`X f(X^T X) X^T = f(X X^T) X
+/// X^T` for `X = S_s^{1/2} F_t^T`), so that singular covariances need no floor: the map is defined everywhere, by the
+/// plan itself, off the span of the source too. `E` is symmetric, positive semi-definite and solves
+/// `E S_s E + sigma^2 E = S_t`.
+///
+/// **It contracts**: the mapped rows have covariance `S_t - sigma^2 E`, never more than the target's; between equal
+/// Gaussians it is not the identity. With `sigma` to 0 it becomes the optimal map on the range of the source; with
+/// `sigma` to infinity, the constant `m_t`. A target without an isotropic part takes what is orthogonal to its span to
+/// nothing; shrink the covariances to keep a multiple of it.
+///
+/// # Errors
+/// [`TransportError::Widths`]; [`TransportError::Option`] unless `sigma` is finite and above 0 (or 0 between two
+/// points); [`TransportError::Certificate`] if the result is off by more than rounding explains.
+///
+/// References: H. Janati, B. Muzellec, G. Peyré & M. Cuturi, "Entropic optimal transport between unbalanced Gaussian
+/// measures has a closed form", NeurIPS 2020, theorem 1; A. Mallasto, A. Gerolin & H. Q. Minh, "Entropy-regularized
+/// 2-Wasserstein distance between Gaussian measures", Inf. Geom. 5, 2022; A.-A. Pooladian & J. Niles-Weed, "Entropic
+/// estimation of optimal transport maps", 2021 (the barycentric map off the sample).
+pub fn entropic(source: &Gaussian, target: &Gaussian, sigma: f64) -> Result<Entropic, TransportError> {
+    let d = source.dim();
+    if d != target.dim() {
+        return Err(TransportError::Widths { side: Side::Target, expected: d, found: target.dim() });
+    }
+    let points = source.trace() == 0.0 && target.trace() == 0.0;
+    if !(sigma.is_finite() && (sigma > 0.0 || (sigma == 0.0 && points))) {
+        return Err(TransportError::Option {
+            name: "entropic sigma",
+            found: sigma,
+            expected: "a finite number above 0",
+        });
+    }
+    let basis = joint_basis(source.factor(), target.factor())?;
+    let (of_source, of_target) = (source.factor_in(&basis), target.factor_in(&basis));
+    let square = sigma * sigma;
+    // c^2 are the eigenvalues of F_t S_s F_t^T.
+    let k = |c: f64| 1.0 / (c.hypot(0.5 * square) + 0.5 * square);
+
+    // F_s F_t^T, whose right singular vectors are the eigenvectors of F_t S_s F_t^T; those that it leaves out have
+    // c = 0, and k(0) = 1 / sigma^2.
+    let across = thin_svd(product_with_transpose(of_source.as_ref(), of_target.as_ref()).as_ref())?;
+    let all = of_target.nrows() == across.values.len();
+    let rest = if all || square == 0.0 { 0.0 } else { k(0.0) };
+    let weigh = |c: f64| if square == 0.0 && c == 0.0 { 0.0 } else { k(c) - rest };
+    let turned = product(across.right.transpose(), of_target.as_ref());
+    let weighed =
+        Mat::from_fn(turned.nrows(), turned.ncols(), |i, j| weigh(across.values[i]) * turned[(i, j)]);
+    let mut matrix = product(turned.transpose(), weighed.as_ref());
+    if rest > 0.0 {
+        matrix += rest * gram(of_target.as_ref().transpose());
+    }
+    symmetrize(&mut matrix);
+
+    let (e_s, e_t) = (source.isotropic(), target.isotropic());
+    let scale = if e_t > 0.0 { e_t * k((e_s * e_t).sqrt()) } else { 0.0 };
+    let largest = across.values.first().copied().unwrap_or(0.0);
+    let smallest = if all { across.values.last().copied().unwrap_or(0.0) } else { 0.0 };
+    let condition = if square > 0.0 { (largest + square) / (smallest + square) } else { 1.0 };
+    let dim = d.max(of_source.nrows()).max(of_target.nrows());
+    let outside = (d - basis.rank) as f64;
+    let apart: f64 = source.mean().iter().zip(target.mean()).map(|(x, y)| (x - y) * (x - y)).sum();
+    let blurred: f64 = across.values.iter().map(|&c| cost_of(c, square)).sum();
+    let laws = EntropicLaws {
+        sigma,
+        tolerance: TOLERANCE * relative_floor(dim + 16) * condition,
+        cost: apart + source.trace() + target.trace()
+            - blurred
+            - outside * cost_of((e_s * e_t).sqrt(), square),
+        ..EntropicLaws::default()
+    };
+    let (source_mean, target_mean) = (source.mean().to_vec(), target.mean().to_vec());
+    let mut map = Entropic { source_mean, target_mean, scale, basis, matrix, laws };
+    map.prove(source, target, of_source.as_ref(), of_target.as_ref())?;
+    Ok(map)
+}
+
+impl Entropic {
+    /// What was measured of the map.
+    pub fn laws(&self) -> &EntropicLaws {
+        &self.laws
+    }
+
+    /// The least cost, in squared units of the activations:
+    ///
+    /// ```text
+    /// |m_s - m_t|^2 + tr S_s + tr S_t - sum_i ( 2 h(c_i) - sigma^2 + sigma^2 log( sigma^2 / (h(c_i) + sigma^2/2) ) )
+    /// h(c) = sqrt(c^2 + sigma^4/4),   c_i: the singular values of F_s F_t^T
+    /// ```
+    ///
+    /// the published `tr D` and `log det` terms together, which vanish at `c = 0`. It tends to W2^2 as sigma to 0 and
+    /// to `E|x - y|^2` of independent rows as sigma to infinity.
+    pub fn cost(&self) -> f64 {
+        self.laws.cost
+    }
+
+    /// The map as a row operator: a multiple of the identity (0 for a target without an isotropic part) plus rank `r`.
+    pub fn affine(&self) -> Affine {
+        let (from, to) = (&self.source_mean, &self.target_mean);
+        let Some(vectors) = &self.basis.vectors else {
+            let moved = product(self.matrix.as_ref(), Mat::from_fn(from.len(), 1, |j, _| from[j]).as_ref());
+            let bias = to.iter().enumerate().map(|(i, m)| m - moved[(i, 0)]).collect();
+            return Affine::Dense(Dense { matrix: self.matrix.clone(), bias });
+        };
+        let mut inner = self.matrix.clone();
+        for i in 0..inner.nrows() {
+            inner[(i, i)] -= self.scale;
+        }
+        Affine::LowRank(LowRank {
+            scale: self.scale,
+            mean: from.clone(),
+            offset: to.iter().zip(from).map(|(t, s)| t - self.scale * s).collect(),
+            u: product(vectors.as_ref(), inner.as_ref()),
+            v: vectors.clone(),
+        })
+    }
+
+    /// Measures the laws of an entropic map and refuses one that breaks them.
+    fn prove(
+        &mut self,
+        source: &Gaussian,
+        target: &Gaussian,
+        of_source: MatRef<'_, f64>,
+        of_target: MatRef<'_, f64>,
+    ) -> Result<(), TransportError> {
+        let e = self.matrix.as_ref();
+        let rest = (source.dim() - self.basis.rank) as f64;
+        let (e_s, e_t, c) = (source.isotropic(), target.isotropic(), self.scale);
+        let square = self.laws.sigma * self.laws.sigma;
+
+        let pushed = product(of_source, e);
+        let mut off = gram(pushed.as_ref().transpose()) - gram(of_target.transpose());
+        let short = (squared_norm(off.as_ref()) + rest * (c * c * e_s - e_t).powi(2)).sqrt();
+        off += square * e;
+        let broken = (squared_norm(off.as_ref()) + rest * (c * c * e_s + square * c - e_t).powi(2)).sqrt();
+        let size = (squared_norm_of_gram(of_target) + rest * e_t * e_t).sqrt();
+        let kept = squared_norm(pushed.as_ref()) + rest * c * c * e_s;
+        let mut eigenvalues = symmetric_eigen(e)?.values;
+        if rest > 0.0 {
+            eigenvalues.push(c);
+        }
+
+        let laws = &mut self.laws;
+        laws.optimality = ratio(broken, size);
+        laws.push_forward_covariance = ratio(short, size);
+        laws.symmetry =
+            ratio(squared_norm((e.to_owned() - e.transpose()).as_ref()).sqrt(), squared_norm(e).sqrt());
+        laws.min_eigenvalue = eigenvalues.iter().copied().fold(f64::INFINITY, f64::min);
+        laws.max_eigenvalue = eigenvalues.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let all = target.trace();
+        laws.variance_kept = (all > 0.0).then(|| kept / all);
+        let negative = ratio((-laws.min_eigenvalue).max(0.0), laws.max_eigenvalue.max(0.0));
+        for (law, found) in [
+            ("E S_s E + sigma^2 E = S_t", laws.optimality),
+            ("E = E^T", laws.symmetry),
+            ("E positive semi-definite", negative),
+        ] {
+            if found.is_nan() || found > laws.tolerance {
+                return Err(TransportError::Certificate { law, found, allowed: laws.tolerance });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one singular value `c` of `F_s F_t^T` takes off the cost: `2 c` at `sigma = 0`, and 0 at `c = 0`.
+fn cost_of(c: f64, square: f64) -> f64 {
+    if c == 0.0 {
+        return 0.0;
+    }
+    let h = c.hypot(0.5 * square);
+    // 2 h - sigma^2 = 2 c^2 / (h + sigma^2/2), without the cancellation; log(h / sigma^2 + 1/2) by log1p.
+    let saved = c * c / (h + 0.5 * square);
+    let entropy = if square > 0.0 { square * (saved / square).ln_1p() } else { 0.0 };
+    2.0 * saved - entropy
+}
+
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { part }
+}

@@ -1,0 +1,165 @@
+use crate::fit::Pair;
+use crate::{FitOptions, Method, Shrinkage, TransportError};
+use brenier_linalg::{joint_basis, mean, product, relative_floor, squared_norm, thin_svd, transpose_product};
+use brenier_map::{Affine, LowRank};
+use faer::Mat;
+use serde::{Deserialize, Serialize};
+
+/// How many times the rounding of one sum the laws may be off, at a condition number of 1.
+const TOLERANCE: f64 = 100.0;
+
+/// What an erasure obeys.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErasureLaws {
+    /// Directions in which the pooled rows vary.
+    pub rank: usize,
+    /// Condition number of their covariance above the floor.
+    pub condition: f64,
+    /// Share of the label's variance that an affine predictor explains before the erasure, R^2.
+    pub predictable: f64,
+    /// `|T(m_s) - T(m_t)| / |m_s - m_t|`: what is left of the covariance with the label, which is all that a linear
+    /// predictor can use.
+    pub separation: f64,
+    /// `|P^2 - P| / |P|` of the projection `P` that is taken away.
+    pub idempotence: f64,
+    /// `|P S - S P^T|_F / |P S|_F`: orthogonal in the metric of the covariance, hence the least change.
+    pub orthogonality: f64,
+    /// Mean squared length of a step over the trace of the covariance.
+    pub moved: f64,
+    /// What rounding can explain in any of these, relative.
+    pub tolerance: f64,
+}
+
+/// An erasing map, what it obeys, and the shrinkage intensity of the pooled covariance.
+pub(crate) struct Leace {
+    pub affine: Affine,
+    pub laws: ErasureLaws,
+    pub shrinkage: f64,
+    pub norm: f64,
+}
+
+/// Least-squares concept erasure of the label source / target:
+///
+/// ```text
+/// T(x) = x - W^+ Pi W (x - m),   W = (S^{1/2})^+,   Pi the projector on W S_xz
+///      = x - r v^T (x - m) / (v^T r),   r = m_s - m_t,   v = S^+ r
+/// ```
+///
+/// with `m` and `S` the mean and the covariance of all rows of both classes together; for one binary label the
+/// projection has rank 1, since `S_xz` is a multiple of `r`. Of all affine maps after which no affine predictor does
+/// better than a constant, it is the one that moves the rows least. `S^+` through an orthonormal basis of the rows'
+/// span (their Gram matrix where `n < d`) and the singular values of the rows in it, so that no covariance is squared
+/// or inverted; with shrinkage, `S` is `(1 - a) S + a tr S / d I`.
+///
+/// Reference: N. Belrose et al., "LEACE: perfect linear concept erasure in closed form", NeurIPS 2023, theorem 4.3.
+pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, TransportError> {
+    let d = pair.dim();
+    let (n_s, n_t) = (pair.source.count(), pair.target.count());
+    let (source_mean, target_mean) = (mean(pair.source), mean(pair.target));
+    let share = n_s as f64 / (n_s + n_t) as f64;
+    let about: Vec<f64> =
+        source_mean.iter().zip(&target_mean).map(|(s, t)| share * s + (1.0 - share) * t).collect();
+    let apart = Mat::from_fn(d, 1, |j, _| source_mean[j] - target_mean[j]);
+    let distance = squared_norm(apart.as_ref()).sqrt();
+    let size = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+    // The means themselves are known to eps; a difference of that size has no direction.
+    if distance <= 8.0 * f64::EPSILON * size(&source_mean).max(size(&target_mean)) {
+        return Err(TransportError::SameMean { method: Method::Leace, distance });
+    }
+
+    let root = options.covariance.divisor(n_s + n_t).sqrt();
+    let (s, t) = (pair.source.view(), pair.target.view());
+    let pooled = Mat::from_fn(n_s + n_t, d, |i, j| {
+        (if i < n_s { s[(i, j)] } else { t[(i - n_s, j)] } - about[j]) / root
+    });
+    let intensity = match options.shrinkage {
+        Shrinkage::Fixed(0.0) => 0.0,
+        other => other.intensity(pooled.as_ref())?,
+    };
+    let basis = joint_basis(pooled.as_ref().subrows(0, n_s), pooled.as_ref().subrows(n_s, n_t))?;
+    let inside = |columns: &Mat<f64>| match &basis.vectors {
+        Some(vectors) => transpose_product(vectors.as_ref(), columns.as_ref()),
+        None => columns.clone(),
+    };
+    let rows = match &basis.vectors {
+        Some(vectors) => product(pooled.as_ref(), vectors.as_ref()),
+        None => pooled.clone(),
+    };
+    let svd = thin_svd(rows.as_ref())?;
+    let largest = svd.values.first().copied().unwrap_or(0.0);
+    let floor = relative_floor(d.max(n_s + n_t));
+    let kept = svd.values.iter().take_while(|&&s| s > 0.0 && s * s > floor * largest * largest).count();
+    let axes = svd.right.as_ref().subcols(0, kept);
+    let level = intensity * squared_norm(pooled.as_ref()) / d as f64;
+    let variance = |i: usize| (1.0 - intensity) * svd.values[i] * svd.values[i] + level;
+
+    // r and v = S^+ r along the axes; r lies in the span of the rows.
+    let direction = transpose_product(axes, inside(&apart).as_ref());
+    let reader = Mat::from_fn(kept, 1, |i, _| direction[(i, 0)] / variance(i));
+    let metric: f64 = (0..kept).map(|i| direction[(i, 0)] * reader[(i, 0)]).sum();
+    let mut lifted = product(axes, reader.as_ref());
+    if let Some(vectors) = &basis.vectors {
+        lifted = product(vectors.as_ref(), lifted.as_ref());
+    }
+    // Both factors of the size of one, whatever the unit.
+    let unit = squared_norm(lifted.as_ref()).sqrt();
+    let across: f64 = (0..d).map(|j| lifted[(j, 0)] / unit * apart[(j, 0)]).sum();
+    let norm = if d > 1 { distance / across.abs() } else { 0.0 };
+    let form = LowRank {
+        scale: 1.0,
+        mean: about,
+        offset: vec![0.0; d],
+        u: Mat::from_fn(d, 1, |j, _| -apart[(j, 0)] / across),
+        v: Mat::from_fn(d, 1, |j, _| lifted[(j, 0)] / unit),
+    };
+
+    let condition = if kept > 0 { variance(0) / variance(kept - 1) } else { 1.0 };
+    let weight = share * (1.0 - share) * (n_s + n_t) as f64 / options.covariance.divisor(n_s + n_t);
+    let mut laws = ErasureLaws {
+        rank: kept,
+        condition,
+        predictable: weight * metric,
+        tolerance: TOLERANCE * relative_floor(d.max(n_s + n_t) + 16) * condition.sqrt().max(norm),
+        ..ErasureLaws::default()
+    };
+    prove(&mut laws, &form, &apart, &pooled, intensity, level)?;
+    Ok(Leace { affine: Affine::LowRank(form), laws, shrinkage: intensity, norm })
+}
+
+/// Measures the laws of an erasure and refuses one that breaks them. `P = -u v^T`, `S = (1 - a) Z^T Z + level I`.
+fn prove(
+    laws: &mut ErasureLaws,
+    form: &LowRank,
+    apart: &Mat<f64>,
+    pooled: &Mat<f64>,
+    intensity: f64,
+    level: f64,
+) -> Result<(), TransportError> {
+    let dot = |a: &Mat<f64>, b: &Mat<f64>| transpose_product(a.as_ref(), b.as_ref())[(0, 0)];
+    let norm = |a: &Mat<f64>| squared_norm(a.as_ref()).sqrt();
+    let read = dot(&form.v, apart);
+    let left = Mat::from_fn(apart.nrows(), 1, |j, _| apart[(j, 0)] + form.u[(j, 0)] * read);
+    laws.separation = norm(&left) / norm(apart);
+    laws.idempotence = (dot(&form.v, &form.u) + 1.0).abs();
+
+    // P S = -u w^T with w = S v; it is symmetric where u and w are parallel.
+    let coordinates = product(pooled.as_ref(), form.v.as_ref());
+    let spread = transpose_product(pooled.as_ref(), coordinates.as_ref());
+    let w =
+        Mat::from_fn(spread.nrows(), 1, |j, _| (1.0 - intensity) * spread[(j, 0)] + level * form.v[(j, 0)]);
+    let (size_u, size_w) = (norm(&form.u), norm(&w));
+    let sign = dot(&form.u, &w).signum();
+    let twist = Mat::from_fn(w.nrows(), 1, |j, _| form.u[(j, 0)] / size_u - sign * w[(j, 0)] / size_w);
+    laws.orthogonality = std::f64::consts::SQRT_2 * norm(&twist);
+    laws.moved = squared_norm(coordinates.as_ref()) * size_u * size_u / squared_norm(pooled.as_ref());
+    for (law, found) in [
+        ("T(m_s) = T(m_t)", laws.separation),
+        ("P^2 = P", laws.idempotence),
+        ("P S = S P^T", laws.orthogonality),
+    ] {
+        if found.is_nan() || found > laws.tolerance {
+            return Err(TransportError::Certificate { law, found, allowed: laws.tolerance });
+        }
+    }
+    Ok(())
+}

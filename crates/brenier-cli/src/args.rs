@@ -185,7 +185,7 @@ pub struct Fit {
     /// Map file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// pca-ot, gated, ot, mean, rfa, ace, act-linear or act-gaussian
+    /// pca-ot, gated, mixture, ot, entropic, mean, rfa, ace, leace, act-mean, act-linear, act-gaussian or whitening
     #[arg(long, default_value = "pca-ot", value_name = "NAME")]
     pub method: transport::Method,
     #[command(flatten)]
@@ -261,11 +261,13 @@ impl FitArgs {
                 threshold: self.gate_threshold,
                 prior: self.gate_prior,
                 shrinkage: self.gate_shrinkage.0,
+                ..transport::GateOptions::default()
             },
             act_quantiles: self
                 .act_quantiles
                 .as_deref()
                 .and_then(|pair| Some((*pair.first()?, *pair.get(1)?))),
+            ..transport::FitOptions::default()
         }
     }
 }

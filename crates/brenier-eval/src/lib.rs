@@ -29,5 +29,5 @@ pub use report::{
     Report, Scatter, ScoreReport, Setting, Settings, SweepPoint, Timings, ValScores, Versus,
 };
 pub use score::{ScoreOptions, score};
-pub use study::{Study, StudyOptions, study};
+pub use study::{STUDIED, Study, StudyOptions, study};
 pub use subject::Subject;

@@ -6,10 +6,9 @@ mod common;
 use std::fs;
 
 use brenier_capture::Activations;
-use brenier_eval::{EvalError, Progress, Report, Study, StudyOptions, Timings, study};
+use brenier_eval::{EvalError, Progress, Report, STUDIED, Study, StudyOptions, Timings, study};
 use brenier_map::MapFile;
 use brenier_model::Prompt;
-use brenier_transport::Method;
 use serde_json::Value;
 
 use common::{ITEMS, LAYERS, Speaker, VOCAB, data};
@@ -45,7 +44,7 @@ fn what_is_known_by_construction_is_reported() {
     // w3 w4 eos, no w5 w6 no eos.
     assert_eq!(baseline.perplexity_tokens, 8);
 
-    let names: Vec<String> = Method::ALL.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = STUDIED.iter().map(ToString::to_string).collect();
     assert_eq!(report.methods.iter().map(|m| m.setting.method.clone()).collect::<Vec<_>>(), names);
     assert_eq!(maps.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), names);
     // The refusal coordinate alone separates the sides: each of these takes it away and leaves the items be.
@@ -74,7 +73,7 @@ fn what_is_known_by_construction_is_reported() {
 fn forcing_answers_says_what_generating_does() {
     let report = run().report;
     let generated: Vec<_> = report.sweep.iter().filter(|point| point.target_answer_rate.is_some()).collect();
-    assert!(generated.len() >= Method::ALL.len());
+    assert!(generated.len() >= STUDIED.len());
     for point in generated {
         assert_eq!(point.forced_answer_rate, point.answer_rate, "{:?}", point.setting);
         assert_eq!(point.forced_target_answer_rate, point.target_answer_rate, "{:?}", point.setting);

@@ -67,6 +67,33 @@ pub fn symmetric_eigen(matrix: MatRef<'_, f64>) -> Result<Eigen, LinalgError> {
     Ok(Eigen { values, vectors })
 }
 
+/// Eigenvalues alone of a symmetric matrix `[n, n]`, descending; only the lower triangle is read.
+///
+/// # Errors
+/// As [`symmetric_eigen`].
+pub fn symmetric_eigenvalues(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, LinalgError> {
+    let n = matrix.nrows();
+    if n != matrix.ncols() {
+        return Err(LinalgError::Shape { expected: (n, n), found: (n, matrix.ncols()) });
+    }
+    if n == 0 {
+        return Ok(Vec::new());
+    }
+    let mut values = Diag::zeros(n);
+    let none = evd::ComputeEigenvectors::No;
+    let scratch = evd::self_adjoint_evd_scratch::<f64>(n, none, Par::Seq, Default::default());
+    evd::self_adjoint_evd(
+        matrix,
+        values.as_mut(),
+        None,
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    )
+    .map_err(|_| LinalgError::NoConvergence { what: "eigen-decomposition", size: n })?;
+    Ok(values.column_vector().iter().rev().copied().collect())
+}
+
 /// Singular values and right singular vectors of `[m, n]`, more accurate for the small ones than the eigenvalues of
 /// `M^T M`: the relative error of a value `s` is about `eps * largest / s`, not its square.
 ///

@@ -28,7 +28,6 @@
 mod basis;
 mod decompose;
 mod error;
-mod leading;
 mod moments;
 mod norms;
 mod pca;
@@ -38,9 +37,10 @@ mod rows;
 mod shrinkage;
 
 pub use basis::{JointBasis, joint_basis, orthonormalize};
-pub use decompose::{Eigen, ThinSvd, relative_floor, singular_values, symmetric_eigen, thin_svd};
+pub use decompose::{
+    Eigen, ThinSvd, relative_floor, singular_values, symmetric_eigen, symmetric_eigenvalues, thin_svd,
+};
 pub use error::LinalgError;
-pub use leading::leading_eigen;
 pub use moments::{Covariance, center, factor, mean, reduce};
 pub use norms::{effective_rank, nuclear_norm_of_product, squared_norm, squared_norm_of_gram};
 pub use pca::{Pca, pca};

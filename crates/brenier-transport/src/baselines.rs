@@ -52,6 +52,7 @@ pub(crate) fn projection(pair: &Pair<'_>, method: Method) -> Result<Affine, Tran
 /// - Linear: both samples sorted and centred, `w = sum(a b) / sum(a^2)`, `b = m_t - w m_s`. For unequal counts the
 ///   target is read at the source's `n_s` quantile levels `0, 1/(n_s - 1), .., 1`, linearly between order statistics.
 ///   A constant source coordinate has `w = 1`: its mean moves.
+/// - Mean: `w = 1`, `b = m_t - m_s`.
 /// - Gaussian: `w = sd_t / sd_s`, `b = m_t - w m_s`; a coordinate where either deviation is at most 1e-4 is left as it
 ///   is (`w = 1`, `b = 0`).
 ///
@@ -66,10 +67,10 @@ pub(crate) fn act(pair: &Pair<'_>, method: Method, options: &FitOptions) -> (Aff
     for j in 0..d {
         let (a, b) = (sorted(s, j), sorted(t, j));
         let (m_s, m_t) = (source_mean[j], target_mean[j]);
-        let weight = if method == Method::ActLinear {
-            slope(&a, &b, m_s, m_t)
-        } else {
-            ratio_of_deviations(&a, &b, m_s, m_t, options.covariance)
+        let weight = match method {
+            Method::ActMean => Some(1.0),
+            Method::ActLinear => slope(&a, &b, m_s, m_t),
+            _ => ratio_of_deviations(&a, &b, m_s, m_t, options.covariance),
         };
         match weight {
             Some(weight) => {
@@ -128,7 +129,7 @@ fn ratio_of_deviations(
 }
 
 /// The `level` quantile of sorted values, linear between order statistics (numpy's default).
-fn quantile(sorted: &[f64], level: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], level: f64) -> f64 {
     let place = level * sorted.len().saturating_sub(1) as f64;
     let low = place.floor();
     let at = |i: usize| sorted.get(i).or(sorted.last()).copied().unwrap_or(0.0);

@@ -1,5 +1,9 @@
 use crate::gaussian::Gaussian;
-use crate::{Covariance, Method, Shift, TransportError, w2};
+use crate::sliced::{directions, sliced_w2};
+use crate::{
+    Bootstrap, Covariance, EntropicLaws, ErasureLaws, Method, Shift, Sliced, SlicedOptions, TransportError,
+    w2,
+};
 use brenier_map::RowMap;
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
@@ -40,6 +44,25 @@ pub struct Certificate {
     /// The laws of optimality, for optimal maps, in the coordinates in which the map is optimal (the K principal
     /// components, or all d).
     pub optimality: Option<Optimality>,
+    /// The laws of an entropic map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropic: Option<EntropicLaws>,
+    /// The laws of an erasure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<ErasureLaws>,
+    /// The same measures as `optimality`, of the control: it pushes forward, and its `symmetry` and its `transport_cost`
+    /// above `w2_squared` show that it is not optimal. Eigenvalues are those of `(A + A^T) / 2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<Optimality>,
+    /// The mixtures of a mixture map and their plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixture: Option<crate::MixtureLaws>,
+    /// How the gate was calibrated, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<crate::Calibration>,
+    /// Intervals over resamples of the rows, if asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
     /// What the map does to the rows it was fitted on.
     pub train: Quality,
     /// What it does to rows kept out of the fit, if any were given.
@@ -79,7 +102,7 @@ pub struct Optimality {
 }
 
 /// What a map does to a set of rows, measured on the rows themselves (gate included, strength 1).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// W2 between the empirical Gaussians of source and target, in the units of the activations.
     pub w2_before: f64,
@@ -93,6 +116,9 @@ pub struct Quality {
     pub target_step: f64,
     /// How well the gate tells the classes apart.
     pub gate: Option<GateQuality>,
+    /// The sliced distance from the target, if asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliced: Option<Sliced>,
 }
 
 /// How well a gate tells source from target.
@@ -118,21 +144,43 @@ pub(crate) fn measure(
     let goal = Gaussian::from_rows(target, covariance)?;
     let w2_before = w2(&Gaussian::from_rows(source, covariance)?, &goal)?;
     let w2_after = w2(&Gaussian::from_rows(moved_source.as_ref(), covariance)?, &goal)?;
-    let gate = match map.gate() {
-        None => None,
-        Some(gate) => Some(GateQuality {
-            auc: auc(&gate.log_odds(source)?, &gate.log_odds(target)?),
-            mean_source: average(&map.gate_rows(source)?),
-            mean_target: average(&map.gate_rows(target)?),
-        }),
-    };
     Ok(Quality {
         w2_before,
         w2_after,
         w2_ratio: (w2_before > 0.0).then(|| w2_after / w2_before),
         source_step: step(source, moved_source.as_ref()),
         target_step: step(target, moved_target.as_ref()),
-        gate,
+        gate: gate_quality(map, source, target)?,
+        sliced: None,
+    })
+}
+
+/// How well the gate of a map, if it has one, tells these rows apart.
+pub(crate) fn gate_quality(
+    map: &RowMap,
+    source: MatRef<'_, f64>,
+    target: MatRef<'_, f64>,
+) -> Result<Option<GateQuality>, TransportError> {
+    let Some(gate) = map.gate() else { return Ok(None) };
+    Ok(Some(GateQuality {
+        auc: auc(&gate.log_odds(source)?, &gate.log_odds(target)?),
+        mean_source: average(&map.gate_rows(source)?),
+        mean_target: average(&map.gate_rows(target)?),
+    }))
+}
+
+/// The sliced distance from the target before and after a map.
+pub(crate) fn measure_sliced(
+    map: &RowMap,
+    source: MatRef<'_, f64>,
+    target: MatRef<'_, f64>,
+    options: &SlicedOptions,
+) -> Result<Sliced, TransportError> {
+    let along = directions(source.ncols(), options.directions, options.seed);
+    Ok(Sliced {
+        before: sliced_w2(source, target, along.as_ref())?,
+        after: sliced_w2(moved(map, source)?.as_ref(), target, along.as_ref())?,
+        directions: options.directions,
     })
 }
 

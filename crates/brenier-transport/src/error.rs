@@ -68,9 +68,7 @@ pub enum TransportError {
         found: usize,
     },
     /// A name that is no method.
-    #[error(
-        "unknown method {found:?}; known are pca-ot, gated, ot, mean, rfa, ace, act-linear, act-gaussian"
-    )]
+    #[error("unknown method {found:?}; known are {}", crate::Method::names())]
     UnknownMethod {
         /// The name given.
         found: String,
@@ -122,6 +120,9 @@ pub enum TransportError {
     /// A mean and a covariance that make no Gaussian.
     #[error("not a Gaussian: {0}")]
     NotGaussian(LinalgError),
+    /// What makes no Gaussian mixture.
+    #[error("Gaussian mixture: {0}")]
+    Mixture(#[from] crate::MixtureError),
     /// A numerical failure, or more components than the rank.
     #[error(transparent)]
     Linalg(#[from] LinalgError),

@@ -1,8 +1,19 @@
 use crate::baselines::{act, mean_shift, projection};
-use crate::certificate::{Optimality, measure};
-use crate::gate::gate;
-use crate::pca_ot::{PcaOt, pca_ot};
-use crate::{Certificate, Covariance, FitOptions, Gaussian, Method, Side, TransportError, monge};
+use crate::bootstrap::bootstrap;
+use crate::calibrate::calibrate;
+use crate::certificate::{Optimality, measure, measure_sliced};
+use crate::entropic::entropic;
+use crate::gate::gate_along;
+use crate::leace::leace;
+use crate::mixture_ot::{MixtureOt, mixture_ot};
+use crate::pca_ot::{PcaOt, axes, pca_ot};
+use crate::span::{self, Span, Spanned};
+use crate::span_ot::{SpanOt, span_ot};
+use crate::whitening::whitening;
+use crate::{
+    Calibration, CalibrationOptions, Certificate, Covariance, EntropicLaws, ErasureLaws, FitOptions,
+    Gaussian, Method, MixtureLaws, Shrinkage, Side, TransportError, monge,
+};
 use brenier_linalg::{Rows, effective_rank, factor, mean, transpose_product};
 use brenier_map::{Affine, RowMap};
 use faer::{Mat, MatRef};
@@ -32,9 +43,12 @@ pub struct Fit {
 /// - [`TransportError::Widths`]: rows of different widths.
 /// - [`TransportError::Option`]: an option outside its range.
 /// - [`TransportError::Linalg`] with `ComponentsExceedRank`: K larger than the rank of the pooled rows.
-/// - [`TransportError::SameMean`]: RFA or ACE between equal means.
+/// - [`TransportError::SameMean`]: RFA, ACE or LEACE between equal means.
 /// - [`TransportError::GateDegenerate`]: a class without a density in the gate's coordinates.
-/// - [`TransportError::Certificate`]: never, unless this program is wrong.
+/// - [`TransportError::Certificate`]: a map that breaks a law of its kind by more than rounding explains is refused and
+///   not returned: never, unless this program is wrong. Every optimal map is held to symmetry, positivity, push-forward of
+///   mean and covariance and cost = W2^2; an entropic one to its own condition, an erasure to no separation, `P^2 = P` and
+///   least change, the control to its push-forward.
 pub fn fit(
     method: Method,
     source: MatRef<'_, f64>,
@@ -43,25 +57,46 @@ pub fn fit(
     held_out: Option<(MatRef<'_, f64>, MatRef<'_, f64>)>,
 ) -> Result<Fit, TransportError> {
     options.check()?;
-    let least = method.least_rows();
-    let pair =
-        Pair { source: checked(Side::Source, source, least)?, target: checked(Side::Target, target, least)? };
-    pair.same_width(Side::Target, pair.target)?;
+    let pair = checked_pair(source, target, method.least_rows())?;
     if let Some((source, target)) = held_out {
         pair.same_width(Side::HeldOutSource, checked(Side::HeldOutSource, source, 1)?)?;
         pair.same_width(Side::HeldOutTarget, checked(Side::HeldOutTarget, target, 1)?)?;
     }
 
-    let mut made = estimate(method, &pair, options)?;
-    if let Some(optimality) = &mut made.optimality {
-        check_mean(&pair, &made.affine, made.basis.as_ref(), optimality)?;
-    }
+    let span = Span::new(&pair);
+    let mut made = estimate(method, &pair, span.as_ref(), options)?;
     let mut map = RowMap::new(made.affine)?;
+    if let Some(optimality) = made.optimality.as_mut().or(made.control.as_mut()) {
+        check_mean(&pair, &map, made.basis.as_ref(), optimality)?;
+    }
     if let Some(gate) = made.gate {
         map = map.with_gate(gate)?;
     }
     let rank = |rows: Rows<'_>| effective_rank(factor(rows, &mean(rows), options.covariance).as_ref());
-    let regularised = matches!(method, Method::PcaOt | Method::Gated | Method::Ot);
+    let ranks = match &span {
+        Some(span) => {
+            let (of_source, of_target, _) = span.blocks();
+            [span::effective_rank(of_source), span::effective_rank(of_target)]
+        }
+        None => [rank(pair.source), rank(pair.target)],
+    };
+    let mut train = match (&span, &made.spanned) {
+        (Some(span), Some(spanned)) => span.measure(spanned, &map, options.covariance)?,
+        _ => measure(&map, source, target, options.covariance)?,
+    };
+    let boot = options.bootstrap.as_ref();
+    let boot = boot.map(|boot| bootstrap(method, &pair, options, made.shrinkage, boot)).transpose()?;
+    let mut held_out = held_out
+        .map(|(s, t)| Ok::<_, TransportError>((s, t, measure(&map, s, t, options.covariance)?)))
+        .transpose()?;
+    if let Some(sliced) = &options.sliced {
+        train.sliced = Some(measure_sliced(&map, source, target, sliced)?);
+        if let Some((source, target, quality)) = &mut held_out {
+            quality.sliced = Some(measure_sliced(&map, *source, *target, sliced)?);
+        }
+    }
+    let regularised =
+        matches!(method, Method::PcaOt | Method::Gated | Method::Ot | Method::Entropic | Method::Whitening);
     let certificate = Certificate {
         method,
         dim: pair.dim(),
@@ -77,13 +112,19 @@ pub fn fit(
         shrinkage: made.shrinkage,
         gate_shrinkage: made.gate_shrinkage,
         reg_abs: if regularised { options.reg_abs.unwrap_or(0.0) } else { 0.0 },
-        effective_rank_source: rank(pair.source),
-        effective_rank_target: rank(pair.target),
+        effective_rank_source: ranks[0],
+        effective_rank_target: ranks[1],
         norm: made.norm,
         skipped: made.skipped,
         optimality: made.optimality,
-        train: measure(&map, source, target, options.covariance)?,
-        held_out: held_out.map(|(s, t)| measure(&map, s, t, options.covariance)).transpose()?,
+        entropic: made.entropic,
+        mixture: made.mixture,
+        calibration: made.calibration,
+        erasure: made.erasure,
+        control: made.control,
+        bootstrap: boot,
+        train,
+        held_out: held_out.map(|(_, _, quality)| quality),
     };
     Ok(Fit { map, certificate, method })
 }
@@ -108,6 +149,18 @@ impl Pair<'_> {
     }
 }
 
+/// Source and target, each checked, of one width.
+pub(crate) fn checked_pair<'a>(
+    source: MatRef<'a, f64>,
+    target: MatRef<'a, f64>,
+    least: usize,
+) -> Result<Pair<'a>, TransportError> {
+    let pair =
+        Pair { source: checked(Side::Source, source, least)?, target: checked(Side::Target, target, least)? };
+    pair.same_width(Side::Target, pair.target)?;
+    Ok(pair)
+}
+
 /// What a method makes, before it is measured.
 struct Made {
     affine: Affine,
@@ -115,8 +168,15 @@ struct Made {
     gate: Option<brenier_map::Gate>,
     gate_shrinkage: Option<[f64; 2]>,
     optimality: Option<Optimality>,
+    entropic: Option<EntropicLaws>,
+    mixture: Option<MixtureLaws>,
+    calibration: Option<Calibration>,
+    erasure: Option<ErasureLaws>,
+    control: Option<Optimality>,
     /// The coordinates in which the map is optimal, if not all.
     basis: Option<Mat<f64>>,
+    /// The map in the coordinates of the rows, if it was found there.
+    spanned: Option<Spanned>,
     shrinkage: Option<[f64; 2]>,
     explained: Option<f64>,
     skipped: Option<usize>,
@@ -130,7 +190,13 @@ impl Made {
             gate: None,
             gate_shrinkage: None,
             optimality: None,
+            entropic: None,
+            erasure: None,
+            control: None,
+            mixture: None,
+            calibration: None,
             basis: None,
+            spanned: None,
             shrinkage: None,
             explained: None,
             skipped: None,
@@ -138,30 +204,66 @@ impl Made {
     }
 }
 
-fn estimate(method: Method, pair: &Pair<'_>, options: &FitOptions) -> Result<Made, TransportError> {
+fn estimate(
+    method: Method,
+    pair: &Pair<'_>,
+    span: Option<&Span<'_>>,
+    options: &FitOptions,
+) -> Result<Made, TransportError> {
     let d = pair.dim();
     Ok(match method {
         Method::PcaOt | Method::Gated => {
-            let of = pca_ot(pair, options)?;
-            let made = if method == Method::Gated { Some(gate(&of, options)?) } else { None };
-            let PcaOt { affine, optimality, shrinkage, pca, .. } = of;
+            let of = pca_ot(pair, span, options)?;
+            let (made, calibration) = match method {
+                Method::Gated => gate_of(pair, span, &of, options)?,
+                _ => (None, None),
+            };
+            let PcaOt { affine, optimality, shrinkage, axes, spanned } = of;
             let outside = if options.components < d { 1.0 } else { 0.0 };
-            let explained = pca.eigenvalues.iter().sum::<f64>() / pca.total;
+            let explained = axes.eigenvalues.iter().sum::<f64>() / axes.total;
             let (gate, gate_shrinkage) = made.unzip();
             Made {
                 norm: optimality.max_eigenvalue.max(outside),
                 affine,
                 gate,
                 gate_shrinkage,
+                calibration,
                 optimality: Some(optimality),
-                basis: Some(pca.basis),
+                basis: Some(axes.basis),
+                spanned,
                 shrinkage: Some(shrinkage),
                 explained: Some(explained),
+                mixture: None,
+                entropic: None,
+                erasure: None,
+                control: None,
                 skipped: None,
+            }
+        }
+        Method::Mixture => {
+            let axes = axes(pair, span, options)?;
+            let MixtureOt { affine, laws, norm } = mixture_ot(pair, &axes, options)?;
+            let outside = if options.components < d { 1.0 } else { 0.0 };
+            Made {
+                mixture: Some(laws),
+                explained: Some(axes.eigenvalues.iter().sum::<f64>() / axes.total),
+                ..Made::plain(affine, norm.max(outside))
             }
         }
         Method::Ot => {
             let reg = options.reg_abs.unwrap_or(0.0);
+            let plain = options.shrinkage == Shrinkage::Fixed(0.0);
+            if let Some(span) = span.filter(|_| plain)
+                && let Some(SpanOt { map, spanned, optimality }) =
+                    span_ot(span, options.covariance, [reg, reg])?
+            {
+                return Ok(Made {
+                    optimality: Some(optimality.clone()),
+                    shrinkage: Some([0.0, 0.0]),
+                    spanned: Some(spanned),
+                    ..Made::plain(Affine::LowRank(map), optimality.max_eigenvalue)
+                });
+            }
             let gaussian = |rows| Gaussian::estimate(rows, options.covariance, options.shrinkage, reg);
             let ((source, a), (target, b)) = (gaussian(pair.source)?, gaussian(pair.target)?);
             let map = monge(&source, &target)?;
@@ -172,9 +274,36 @@ fn estimate(method: Method, pair: &Pair<'_>, options: &FitOptions) -> Result<Mad
                 ..Made::plain(map.affine(), optimality.max_eigenvalue)
             }
         }
+        Method::Entropic => {
+            let (source, target, shrinkage) = gaussians(pair, options)?;
+            let map = entropic(&source, &target, options.entropic_sigma.sigma(&source, &target))?;
+            let laws = map.laws().clone();
+            Made {
+                shrinkage: Some(shrinkage),
+                entropic: Some(laws.clone()),
+                ..Made::plain(map.affine(), laws.max_eigenvalue)
+            }
+        }
+        Method::Whitening => {
+            let (source, target, shrinkage) = gaussians(pair, options)?;
+            let made = whitening(&source, &target)?;
+            Made {
+                shrinkage: Some(shrinkage),
+                control: Some(made.control),
+                ..Made::plain(made.affine, made.norm)
+            }
+        }
+        Method::Leace => {
+            let made = leace(pair, options)?;
+            Made {
+                shrinkage: Some([made.shrinkage; 2]),
+                erasure: Some(made.laws),
+                ..Made::plain(made.affine, made.norm)
+            }
+        }
         Method::Mean => Made::plain(mean_shift(pair), 1.0),
         Method::Rfa | Method::Ace => Made::plain(projection(pair, method)?, if d > 1 { 1.0 } else { 0.0 }),
-        Method::ActLinear | Method::ActGaussian => {
+        Method::ActMean | Method::ActLinear | Method::ActGaussian => {
             let (affine, skipped) = act(pair, method, options);
             let norm = match &affine {
                 Affine::Diagonal(map) => map.weight.iter().fold(0.0_f64, |norm, w| norm.max(w.abs())),
@@ -183,6 +312,33 @@ fn estimate(method: Method, pair: &Pair<'_>, options: &FitOptions) -> Result<Mad
             Made { skipped: Some(skipped), ..Made::plain(affine, norm) }
         }
     })
+}
+
+/// The gate and its shrinkages, and the calibration if one was asked for: then the gate has axes of its own.
+#[expect(clippy::type_complexity, reason = "three things, each optional")]
+fn gate_of(
+    pair: &Pair<'_>,
+    span: Option<&Span<'_>>,
+    of: &PcaOt,
+    options: &FitOptions,
+) -> Result<(Option<(brenier_map::Gate, [f64; 2])>, Option<Calibration>), TransportError> {
+    let Some(folds) = options.gate.calibrate else { return Ok((Some(gate_along(&of.axes, options)?), None)) };
+    let grid = CalibrationOptions { folds, ..CalibrationOptions::default() };
+    let calibration = calibrate(pair, options, &grid)?;
+    let chosen = calibration.apply(options);
+    let gate = gate_along(&axes(pair, span, &chosen)?, &chosen)?;
+    Ok((Some(gate), Some(calibration)))
+}
+
+/// The two regularised Gaussians in all dimensions, and their shrinkage intensities.
+fn gaussians(
+    pair: &Pair<'_>,
+    options: &FitOptions,
+) -> Result<(Gaussian, Gaussian, [f64; 2]), TransportError> {
+    let reg = options.reg_abs.unwrap_or(0.0);
+    let gaussian = |rows| Gaussian::estimate(rows, options.covariance, options.shrinkage, reg);
+    let ((source, a), (target, b)) = (gaussian(pair.source)?, gaussian(pair.target)?);
+    Ok((source, target, [a, b]))
 }
 
 fn checked(side: Side, rows: MatRef<'_, f64>, least: usize) -> Result<Rows<'_>, TransportError> {
@@ -202,14 +358,14 @@ fn checked(side: Side, rows: MatRef<'_, f64>, least: usize) -> Result<Rows<'_>, 
 /// `|T(m_s) - m_t|`, in the coordinates in which the map is optimal, relative to the size of means and spread.
 fn check_mean(
     pair: &Pair<'_>,
-    affine: &Affine,
+    map: &RowMap,
     basis: Option<&Mat<f64>>,
     optimality: &mut Optimality,
 ) -> Result<(), TransportError> {
     let (source, target) = (mean(pair.source), mean(pair.target));
     let d = pair.dim();
     let mut moved = Mat::from_fn(1, d, |_, j| source[j]);
-    RowMap::new(affine.clone())?.apply_rows(moved.as_mut(), 1.0)?;
+    map.apply_rows(moved.as_mut(), 1.0)?;
     let off = Mat::from_fn(d, 1, |j, _| moved[(0, j)] - target[j]);
     let off = match basis {
         Some(basis) => transpose_product(basis.as_ref(), off.as_ref()),

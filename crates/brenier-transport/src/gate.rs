@@ -1,4 +1,4 @@
-use crate::pca_ot::PcaOt;
+use crate::pca_ot::Axes;
 use crate::{FitOptions, Gaussian, Shrinkage, Side, TransportError};
 use brenier_linalg::{JointBasis, Rows, gram, product, symmetric_inverse_root};
 use brenier_map::Gate;
@@ -16,16 +16,16 @@ use faer::Mat;
 ///
 /// Reference: J. Delon & A. Desolneux, "A Wasserstein-type distance in the space of Gaussian mixture models",
 /// SIAM J. Imaging Sci. 13, 2020 (the barycentric map of a mixture).
-pub(crate) fn gate(of: &PcaOt, options: &FitOptions) -> Result<(Gate, [f64; 2]), TransportError> {
-    let k = options.components;
-    let roots: Vec<f64> = of.pca.eigenvalues.iter().map(|value| value.sqrt()).collect();
+pub(crate) fn gate_along(axes: &Axes, options: &FitOptions) -> Result<(Gate, [f64; 2]), TransportError> {
+    let k = axes.basis.ncols();
+    let roots: Vec<f64> = axes.eigenvalues.iter().map(|value| value.sqrt()).collect();
     let whiten = |z: &Mat<f64>| Mat::from_fn(z.nrows(), k, |i, j| z[(i, j)] / roots[j]);
-    let (source, source_shrinkage) = natural(&whiten(&of.source), Side::Source, options)?;
-    let (target, target_shrinkage) = natural(&whiten(&of.target), Side::Target, options)?;
+    let (source, source_shrinkage) = natural(&whiten(&axes.source), Side::Source, options)?;
+    let (target, target_shrinkage) = natural(&whiten(&axes.target), Side::Target, options)?;
     let prior = options.gate.prior;
     let gate = Gate {
-        basis: Mat::from_fn(of.pca.basis.nrows(), k, |i, j| of.pca.basis[(i, j)] / roots[j]),
-        center: of.center.clone(),
+        basis: Mat::from_fn(axes.basis.nrows(), k, |i, j| axes.basis[(i, j)] / roots[j]),
+        center: axes.center.clone(),
         constant: (prior / (1.0 - prior)).ln() + source.constant - target.constant,
         linear: source.linear.iter().zip(&target.linear).map(|(s, t)| s - t).collect(),
         quadratic: &source.quadratic - &target.quadratic,

@@ -10,11 +10,15 @@
 //! |---|---|---|
 //! | [`Method::PcaOt`] | `x + shift + P (A_K - I) P^T (x - m_s)` | mean and covariance in the K leading axes of the pooled rows |
 //! | [`Method::Gated`] | `x + p(x) (T(x) - x)`, `T` as above | the same, rows of the source alone |
+//! | [`Method::Mixture`] | `x + sum_c p_c(x) (T_c(x) - x)` | a Gaussian mixture to another, in the same coordinates |
 //! | [`Method::Ot`] | `m_t + A (x - m_s)` | mean and covariance in all directions |
+//! | [`Method::Entropic`] | `m_t + E (x - m_s)` | mean and covariance in all directions, contracted |
 //! | [`Method::Mean`] | `x + m_t - m_s` | the mean |
 //! | [`Method::Rfa`] | `x - r r^T x`, `r` along `m_s - m_t` | one direction, to zero |
 //! | [`Method::Ace`] | `x - r r^T (x - m_t)` | one direction, to the target's mean |
-//! | [`Method::ActLinear`], [`Method::ActGaussian`] | `w * x + b` | every coordinate by itself |
+//! | [`Method::Leace`] | `x - r v^T (x - m) / v^T r`, `v = S^+ r` | one direction, what an affine predictor reads, to nothing |
+//! | [`Method::ActMean`], [`Method::ActLinear`], [`Method::ActGaussian`] | `w * x + b` | every coordinate by itself |
+//! | [`Method::Whitening`] | `m_t + S_t^{1/2} S_s^{-1/2} (x - m_s)` | as [`Method::Ot`], at a higher cost: the control |
 //!
 //! `A` is always the optimal (Monge, Brenier) map between the two covariances:
 //!
@@ -62,21 +66,47 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod baselines;
+mod bootstrap;
+mod calibrate;
 mod certificate;
+mod em;
+mod entropic;
 mod error;
 mod fit;
 mod gate;
 mod gaussian;
+mod geodesic;
+mod leace;
+mod mixture;
+mod mixture_ot;
 mod monge;
 mod options;
 mod ot_map;
 mod pca_ot;
+mod plan;
+mod random;
+mod select;
+mod sliced;
+mod span;
+mod span_ot;
+mod whitening;
 
+pub use bootstrap::{Bootstrap, BootstrapOptions};
 pub use brenier_linalg::{Covariance, Shrinkage};
+pub use calibrate::{Calibration, CalibrationOptions, CalibrationScore, calibrate_gate};
 pub use certificate::{Certificate, GateQuality, Optimality, Quality};
+pub use em::{CountScore, MixtureCount, MixtureFit, MixtureOptions, MixtureReport, Stop, fit_mixture};
+pub use entropic::{Blur, Entropic, EntropicLaws, entropic};
 pub use error::{Side, TransportError};
 pub use fit::{Fit, fit};
 pub use gaussian::{Gaussian, w2};
+pub use geodesic::{Barycenter, BarycenterOptions, barycenter, geodesic};
+pub use leace::ErasureLaws;
+pub use mixture::{GaussianMixture, MixtureError, mixture_map, mixture_plan};
+pub use mixture_ot::MixtureLaws;
 pub use monge::{Monge, monge};
 pub use options::{FitOptions, GateOptions, Method, Pooling, Shift};
 pub use ot_map::{GaussianOtBuilder, GaussianOtMap};
+pub use plan::Plan;
+pub use select::{Candidate, Selection, select_components};
+pub use sliced::{Sliced, SlicedOptions, directions, sliced_w2, w2_1d};

@@ -208,37 +208,47 @@ impl Monge {
         let scale_of_cost = apart + outside + squared_norm(of_source) + inside;
 
         let o = &mut self.optimality;
-        // Singular values are known to eps * sqrt(condition); the constants cover sums over the dimension.
-        let dim = d.max(of_source.nrows()).max(of_target.nrows());
-        o.tolerance = TOLERANCE * relative_floor(dim + 16) * o.condition.sqrt();
-        // Beside an identity, A is known to eps and not to eps |A|; this is what that does to A S_s A.
-        let beside = if o.floored > 0 {
-            (o.max_eigenvalue * squared_norm_of_gram(of_source).sqrt() / size.max(f64::MIN_POSITIVE)).max(1.0)
-        } else {
-            1.0
-        };
         o.symmetry =
             ratio(squared_norm((a.to_owned() - a.transpose()).as_ref()).sqrt(), squared_norm(a).sqrt());
         o.push_forward_covariance = ratio(off, size);
         o.unreachable = ratio((all - inside).max(0.0), all);
         o.transport_cost = cost;
         o.w2_squared = distance;
-
-        let smallest =
-            if o.max_eigenvalue > 0.0 { (-o.min_eigenvalue / o.max_eigenvalue).max(0.0) } else { 0.0 };
-        for (law, found, times) in [
-            ("A = A^T", o.symmetry, 1.0),
-            ("A positive semi-definite", smallest, 1.0),
-            ("A S_s A = S_t", o.push_forward_covariance, beside),
-            ("transport cost = W2^2", ratio((cost - distance).abs(), scale_of_cost), 1.0),
-        ] {
-            let allowed = o.tolerance * times;
-            if found.is_nan() || found > allowed {
-                return Err(TransportError::Certificate { law, found, allowed });
-            }
-        }
-        Ok(())
+        let dim = d.max(of_source.nrows()).max(of_target.nrows());
+        check_laws(o, dim, size, squared_norm_of_gram(of_source).sqrt(), scale_of_cost)
     }
+}
+
+/// Refuses a map whose laws, as measured, are off by more than rounding explains: `dim` is the longest sum, `size_t`
+/// and `size_s` are `|S_t|_F` and `|S_s|_F`, and `size_of_cost` is the sum of what the cost is a difference of.
+pub(crate) fn check_laws(
+    o: &mut Optimality,
+    dim: usize,
+    size_t: f64,
+    size_s: f64,
+    size_of_cost: f64,
+) -> Result<(), TransportError> {
+    // Singular values are known to eps * sqrt(condition); the constants cover sums over the dimension.
+    o.tolerance = TOLERANCE * relative_floor(dim + 16) * o.condition.sqrt();
+    // Beside an identity, A is known to eps and not to eps |A|; this is what that does to A S_s A.
+    let beside = if o.floored > 0 {
+        (o.max_eigenvalue * size_s / size_t.max(f64::MIN_POSITIVE)).max(1.0)
+    } else {
+        1.0
+    };
+    let smallest = if o.max_eigenvalue > 0.0 { (-o.min_eigenvalue / o.max_eigenvalue).max(0.0) } else { 0.0 };
+    for (law, found, times) in [
+        ("A = A^T", o.symmetry, 1.0),
+        ("A positive semi-definite", smallest, 1.0),
+        ("A S_s A = S_t", o.push_forward_covariance, beside),
+        ("transport cost = W2^2", ratio((o.transport_cost - o.w2_squared).abs(), size_of_cost), 1.0),
+    ] {
+        let allowed = o.tolerance * times;
+        if found.is_nan() || found > allowed {
+            return Err(TransportError::Certificate { law, found, allowed });
+        }
+    }
+    Ok(())
 }
 
 fn ratio(part: f64, whole: f64) -> f64 {

@@ -1,4 +1,4 @@
-use crate::{Covariance, Shrinkage, TransportError};
+use crate::{Blur, BootstrapOptions, Covariance, MixtureOptions, Shrinkage, SlicedOptions, TransportError};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -11,31 +11,47 @@ pub enum Method {
     PcaOt,
     /// [`Method::PcaOt`] weighted by the posterior that a row belongs to the source.
     Gated,
+    /// Optimal transport between Gaussian mixtures, in the leading principal components.
+    Mixture,
     /// Optimal transport in all dimensions.
     Ot,
+    /// The barycentric map of entropic optimal transport, in all dimensions. It contracts.
+    Entropic,
     /// Shift of the mean.
     Mean,
     /// Projection onto the complement of the difference of the means (refusal feature ablation).
     Rfa,
     /// The same projection, recentred on the target (affine concept editing).
     Ace,
+    /// The least change after which no affine predictor tells the classes apart (least-squares concept erasure).
+    Leace,
+    /// Shift of every coordinate by itself, inside a range of quantiles.
+    ActMean,
     /// One-dimensional transport of every coordinate, fitted to sorted samples.
     ActLinear,
     /// One-dimensional transport of every coordinate between Gaussians.
     ActGaussian,
+    /// Whitening by the source, colouring by the target: pushes forward as [`Method::Ot`] does and is not optimal. The
+    /// control.
+    Whitening,
 }
 
 impl Method {
     /// Every method, in the order in which reports list them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::PcaOt,
         Self::Gated,
+        Self::Mixture,
         Self::Ot,
+        Self::Entropic,
         Self::Mean,
         Self::Rfa,
         Self::Ace,
+        Self::Leace,
+        Self::ActMean,
         Self::ActLinear,
         Self::ActGaussian,
+        Self::Whitening,
     ];
 
     /// The method's name, as the command line has it.
@@ -43,24 +59,34 @@ impl Method {
         match self {
             Self::PcaOt => "pca-ot",
             Self::Gated => "gated",
+            Self::Mixture => "mixture",
             Self::Ot => "ot",
+            Self::Entropic => "entropic",
             Self::Mean => "mean",
             Self::Rfa => "rfa",
             Self::Ace => "ace",
+            Self::Leace => "leace",
+            Self::ActMean => "act-mean",
             Self::ActLinear => "act-linear",
             Self::ActGaussian => "act-gaussian",
+            Self::Whitening => "whitening",
         }
     }
 
     /// Whether [`FitOptions::components`] matters to the method.
     pub const fn uses_components(self) -> bool {
-        matches!(self, Self::PcaOt | Self::Gated)
+        matches!(self, Self::PcaOt | Self::Gated | Self::Mixture)
+    }
+
+    /// All names, for messages.
+    pub(crate) fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
     }
 
     /// The fewest rows of each class that the method can be fitted on: 2 where a covariance is estimated.
     pub const fn least_rows(self) -> usize {
         match self {
-            Self::Mean | Self::Rfa | Self::Ace => 1,
+            Self::Mean | Self::Rfa | Self::Ace | Self::Leace | Self::ActMean => 1,
             _ => 2,
         }
     }
@@ -117,11 +143,15 @@ pub struct GateOptions {
     /// Shrinkage of the classes' covariances in the gate's coordinates, which are scaled to unit pooled variance.
     /// [`Shrinkage::Auto`] by default: a density needs an inverse, and calibration needs a regular one.
     pub shrinkage: Shrinkage,
+    /// Number of folds over which log-loss on rows kept out chooses the gate's own number of components, its shrinkage
+    /// and its temperature ([`calibrate_gate`](crate::calibrate_gate), with its default grid), in place of those given.
+    /// None by default.
+    pub calibrate: Option<usize>,
 }
 
 impl Default for GateOptions {
     fn default() -> Self {
-        Self { temperature: 1.0, threshold: None, prior: 0.5, shrinkage: Shrinkage::Auto }
+        Self { temperature: 1.0, threshold: None, prior: 0.5, shrinkage: Shrinkage::Auto, calibrate: None }
     }
 }
 
@@ -135,7 +165,8 @@ pub struct FitOptions {
     /// How the classes are weighed in the PCA (PCA-OT).
     pub pooling: Pooling,
     /// Shrinkage of the two covariances of the transport map; none by default. In the K coordinates for PCA-OT, in
-    /// all d for [`Method::Ot`].
+    /// all d for [`Method::Ot`], [`Method::Entropic`] and [`Method::Whitening`], of the pooled rows for
+    /// [`Method::Leace`].
     pub shrinkage: Shrinkage,
     /// Divisor of the covariances; `n - 1` by default.
     pub covariance: Covariance,
@@ -143,9 +174,18 @@ pub struct FitOptions {
     pub reg_abs: Option<f64>,
     /// Options of the posterior gate.
     pub gate: GateOptions,
+    /// Options of [`Method::Mixture`].
+    pub mixture: MixtureOptions,
     /// AcT only: move a coordinate only strictly inside these two quantiles of its source values, such as
     /// `(0.0, 1.0)`. Everywhere by default.
     pub act_quantiles: Option<(f64, f64)>,
+    /// Blur of [`Method::Entropic`]; a tenth of the spread by default.
+    pub entropic_sigma: Blur,
+    /// Percentile intervals in the certificate, on W2 before and on the norm of the map. None by default: every resample
+    /// is a fit.
+    pub bootstrap: Option<BootstrapOptions>,
+    /// The sliced distance in the certificate, before and after. None by default.
+    pub sliced: Option<SlicedOptions>,
 }
 
 impl Default for FitOptions {
@@ -158,7 +198,11 @@ impl Default for FitOptions {
             covariance: Covariance::default(),
             reg_abs: None,
             gate: GateOptions::default(),
+            mixture: MixtureOptions::default(),
             act_quantiles: None,
+            entropic_sigma: Blur::default(),
+            bootstrap: None,
+            sliced: None,
         }
     }
 }
@@ -191,6 +235,9 @@ impl FitOptions {
         if let Some(x) = threshold.filter(|&x| !unit(x)) {
             return refuse("gate threshold", x, "a number in 0..=1");
         }
+        if let Some(folds) = self.gate.calibrate.filter(|&folds| folds < 2) {
+            return refuse("gate calibration folds", folds as f64, "2 or more");
+        }
         if !(prior > 0.0 && prior < 1.0) {
             return refuse("gate prior", prior, "a number strictly between 0 and 1");
         }
@@ -199,6 +246,21 @@ impl FitOptions {
         {
             return refuse("act quantiles", low, "two numbers in 0..=1, the first smaller than the second");
         }
-        Ok(())
+        let (Blur::Relative(sigma) | Blur::Absolute(sigma)) = self.entropic_sigma;
+        if !(sigma.is_finite() && sigma > 0.0) {
+            return refuse("entropic sigma", sigma, "a finite number above 0");
+        }
+        if let Some(BootstrapOptions { resamples, level, .. }) = self.bootstrap {
+            if resamples == 0 {
+                return refuse("bootstrap resamples", 0.0, "1 or more");
+            }
+            if !(level > 0.0 && level < 1.0) {
+                return refuse("bootstrap level", level, "a number strictly between 0 and 1");
+            }
+        }
+        if self.sliced.is_some_and(|sliced| sliced.directions == 0) {
+            return refuse("sliced directions", 0.0, "1 or more");
+        }
+        self.mixture.check()
     }
 }

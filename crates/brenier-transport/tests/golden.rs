@@ -4,7 +4,8 @@
 mod common;
 
 use brenier_transport::{
-    Covariance, FitOptions, GateOptions, Gaussian, Method, Pooling, Shift, Shrinkage, fit, w2,
+    BarycenterOptions, Blur, Covariance, FitOptions, GateOptions, Gaussian, Method, Pooling, Shift,
+    Shrinkage, barycenter, entropic, fit, geodesic, sliced_w2, w2, w2_1d,
 };
 use common::{Golden, linear_part, map_rows, relative};
 use faer::Mat;
@@ -106,4 +107,100 @@ fn ledoit_wolf_and_the_distance_are_those_of_the_definitions() {
             assert!((found - golden.number("w2")).abs() < DIGITS * found, "{name}");
         }
     }
+}
+
+#[test]
+fn entropic_whitening_and_act_mean_are_their_textbook_formulas() {
+    let golden = Golden::read("gaussians.safetensors");
+    let (source, target, probe) = (golden.matrix("source"), golden.matrix("target"), golden.matrix("probe"));
+    let plain = FitOptions::default();
+    let blurred = |sigma| FitOptions { entropic_sigma: Blur::Absolute(sigma), ..plain };
+    for (key, method, options) in [
+        ("entropic/0.05", Method::Entropic, blurred(0.05)),
+        ("entropic/0.7", Method::Entropic, blurred(0.7)),
+        ("entropic/5.0", Method::Entropic, blurred(5.0)),
+        ("whitening", Method::Whitening, plain),
+        ("act-mean", Method::ActMean, plain),
+        ("act-mean/quantiles", Method::ActMean, FitOptions { act_quantiles: Some((0.1, 0.9)), ..plain }),
+    ] {
+        let found = fit(method, source.as_ref(), target.as_ref(), &options, None).unwrap();
+        let off = relative(map_rows(&found.map, probe.as_ref()).as_ref(), golden.matrix(key).as_ref());
+        assert!(off < DIGITS, "{key}: off by {off:e}");
+        if let Some(sigma) = key.strip_prefix("entropic/") {
+            let (cost, expected) =
+                (found.certificate.entropic.unwrap().cost, golden.number(&format!("entropic-cost/{sigma}")));
+            assert!((cost - expected).abs() < DIGITS * expected, "{key}: cost");
+        }
+    }
+}
+
+#[test]
+fn sinkhorn_on_a_grid_finds_the_same_entropic_map_and_cost() {
+    let golden = Golden::read("gaussians.safetensors").matrix("sinkhorn");
+    let [m_s, d_s, m_t, d_t, sigma, slope, at_mean, cost] = std::array::from_fn(|i| golden[(0, i)]);
+    let gaussian = |m: f64, d: f64| Gaussian::new(&[m], faer::mat![[d * d]].as_ref()).unwrap();
+    let found = entropic(&gaussian(m_s, d_s), &gaussian(m_t, d_t), sigma).unwrap();
+    let brenier_map::Affine::Dense(map) = found.affine() else { panic!("one dimension") };
+    // What a grid and an iteration leave.
+    assert!((map.matrix[(0, 0)] - slope).abs() < 1e-8 * slope);
+    assert!((map.matrix[(0, 0)] * m_s + map.bias[0] - at_mean).abs() < 1e-8);
+    assert!((found.cost() - cost).abs() < 1e-8 * cost);
+}
+
+#[test]
+fn concept_erasure_finds_the_same_erasure() {
+    for name in ["tall", "even", "wide"] {
+        let golden = Golden::read(&format!("../erasure/{name}.safetensors"));
+        let (source, target, probe) =
+            (golden.matrix("source"), golden.matrix("target"), golden.matrix("probe"));
+        for (key, shrinkage) in [("peer", 0.0), ("plain/0.0", 0.0), ("plain/0.1", 0.1)] {
+            let options = FitOptions { shrinkage: Shrinkage::Fixed(shrinkage), ..FitOptions::default() };
+            let found = fit(Method::Leace, source.as_ref(), target.as_ref(), &options, None).unwrap();
+            let off = relative(map_rows(&found.map, probe.as_ref()).as_ref(), golden.matrix(key).as_ref());
+            assert!(off < DIGITS, "{name} {key}: off by {off:e}");
+        }
+    }
+}
+
+#[test]
+fn pot_finds_the_same_barycenter_and_the_textbook_the_same_geodesic() {
+    let golden = Golden::read("gaussians.safetensors");
+    let (weights, means) = (golden.matrix("barycenter/weights"), golden.matrix("barycenter/means"));
+    let of: Vec<(f64, Gaussian)> = (0..4)
+        .map(|i| {
+            let mean: Vec<f64> = means.row(i).iter().copied().collect();
+            let covariance = golden.matrix(&format!("barycenter/covariance-{i}"));
+            (weights[(0, i)], Gaussian::new(&mean, covariance.as_ref()).unwrap())
+        })
+        .collect();
+    let found = barycenter(&of, &BarycenterOptions::default()).unwrap();
+    assert!(found.converged && found.iterations < 100, "{} iterations", found.iterations);
+    let covariance = |g: &Gaussian| g.factor().transpose() * g.factor();
+    let expected = golden.matrix("barycenter/covariance");
+    let off = relative(covariance(&found.gaussian).as_ref(), expected.as_ref());
+    assert!(off < POT_DIGITS, "barycenter off by {off:e}");
+    for (x, j) in found.gaussian.mean().iter().zip(0..) {
+        assert!((x - golden.matrix("barycenter/mean")[(0, j)]).abs() < DIGITS);
+    }
+
+    let gaussian = |key| Gaussian::from_rows(golden.matrix(key).as_ref(), Covariance::Sample).unwrap();
+    for (key, t) in [("geodesic/0.25", 0.25), ("geodesic/0.8", 0.8)] {
+        let between = geodesic(&gaussian("source"), &gaussian("target"), t).unwrap();
+        assert!(relative(covariance(&between).as_ref(), golden.matrix(key).as_ref()) < DIGITS, "{key}");
+    }
+}
+
+#[test]
+fn pot_finds_the_same_one_dimensional_and_sliced_distances() {
+    let golden = Golden::read("gaussians.safetensors");
+    for n in [7, 12] {
+        let values =
+            |side| golden.matrix(&format!("1d/{n}/{side}")).row(0).iter().copied().collect::<Vec<_>>();
+        let expected = golden.number(&format!("1d/{n}"));
+        assert!((w2_1d(&values("a"), &values("b")).unwrap() - expected).abs() < DIGITS * expected);
+    }
+    let (source, target) = (golden.matrix("source"), golden.matrix("target"));
+    let along = golden.matrix("sliced/directions");
+    let found = sliced_w2(source.as_ref(), target.as_ref(), along.as_ref()).unwrap();
+    assert!((found - golden.number("sliced")).abs() < DIGITS * found);
 }

@@ -52,8 +52,7 @@ pub fn run(args: &Fit, console: &Console) -> anyhow::Result<()> {
 
     let maps: serde_json::Map<_, _> =
         file.entries.iter().map(|(name, entry)| (name.clone(), entry.certificate.clone())).collect();
-    let result =
-        json!({"out": args.out, "method": args.method.name(), "sha256": sha256_file(&args.out)?, "maps": maps});
+    let result = json!({"out": args.out, "method": args.method.name(), "sha256": sha256_file(&args.out)?, "maps": maps});
     console.result(&result, || table(&certificates, &args.out))?;
     Ok(())
 }

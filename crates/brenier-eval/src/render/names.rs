@@ -13,6 +13,9 @@ pub fn method_name(method: &str) -> String {
         "act-linear" => "AcT linear",
         "act-gaussian" => "AcT Gaussian",
         "leace" => "LEACE",
+        "entropic" => "entropic OT",
+        "act-mean" => "AcT mean",
+        "whitening" => "whitening-colouring",
         "baseline" => "untouched",
         other => other,
     }

@@ -237,13 +237,25 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The methods of a study where none are named, in the order of the reports.
+pub const STUDIED: [Method; 8] = [
+    Method::PcaOt,
+    Method::Gated,
+    Method::Ot,
+    Method::Mean,
+    Method::Rfa,
+    Method::Ace,
+    Method::ActLinear,
+    Method::ActGaussian,
+];
+
 /// Methods and layers, ready to be tried.
 fn check(options: &StudyOptions, layers: u16) -> Result<(Vec<Method>, Vec<u16>), EvalError> {
     let refuse = |name, expected: &str, found: String| {
         Err(EvalError::Setting { name, expected: expected.to_owned(), found })
     };
     let methods = match options.methods.as_slice() {
-        [] => Method::ALL.to_vec(),
+        [] => STUDIED.to_vec(),
         // In the order of the reports, each once.
         names => {
             let wanted: Vec<Method> = names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
@@ -359,7 +371,10 @@ fn remarks(methods: &[Method]) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if methods.iter().any(|method| matches!(method, Method::ActLinear | Method::ActGaussian)) {
+    if methods
+        .iter()
+        .any(|method| matches!(method, Method::ActMean | Method::ActLinear | Method::ActGaussian))
+    {
         notes.push(
             "act acts at one layer, the best on validation, on the residual stream; its authors act on several at once"
                 .to_owned(),

@@ -1,0 +1,241 @@
+use crate::fit::{Pair, checked_pair};
+use crate::gate::gate_along;
+use crate::pca_ot::{Axes, axes};
+use crate::{FitOptions, GateOptions, Shrinkage, TransportError};
+use brenier_linalg::{LinalgError, Rows};
+use faer::{Mat, MatRef};
+use serde::{Deserialize, Serialize};
+
+/// The grid over which a gate is calibrated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CalibrationOptions {
+    /// Folds; 5 by default. Row `i` of a class is in fold `i mod folds`, so that each fold has its share of both.
+    pub folds: usize,
+    /// Numbers of principal components, ascending; 1, 2, 3, 4, 6, 8, 12, 16 by default. Those above the rank of a fold's
+    /// rows are left out.
+    pub components: Vec<usize>,
+    /// Shrinkages of the classes' covariances; Ledoit & Wolf's, 0.01, 0.03, 0.1, 0.3 and 1 by default.
+    pub shrinkages: Vec<Shrinkage>,
+    /// Temperatures; the half powers of 2 from 1/2 to 8 by default.
+    pub temperatures: Vec<f64>,
+}
+
+impl Default for CalibrationOptions {
+    fn default() -> Self {
+        let fixed = [0.01, 0.03, 0.1, 0.3, 1.0].map(Shrinkage::Fixed);
+        Self {
+            folds: 5,
+            components: vec![1, 2, 3, 4, 6, 8, 12, 16],
+            shrinkages: std::iter::once(Shrinkage::Auto).chain(fixed).collect(),
+            temperatures: (-2..=6).map(|half| 2.0_f64.powf(0.5 * f64::from(half))).collect(),
+        }
+    }
+}
+
+/// What calibration chose, and from what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// The choice: the least log-loss; on a tie the fewest components, then the order of the grid.
+    pub chosen: CalibrationScore,
+    /// Log-loss of the prior alone, in nats: what a gate that knows nothing scores.
+    pub prior_log_loss: f64,
+    /// Every point of the grid that could be fitted on every fold.
+    pub table: Vec<CalibrationScore>,
+}
+
+/// One point of the grid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationScore {
+    /// Number of principal components of the gate.
+    pub components: usize,
+    /// Shrinkage of the classes' covariances; none for Ledoit & Wolf's own.
+    pub shrinkage: Option<f64>,
+    /// What the log-odds are divided by.
+    pub temperature: f64,
+    /// Mean log-loss of rows kept out, in nats, each class weighed by its prior.
+    pub log_loss: f64,
+    /// Its standard error over the rows.
+    pub standard_error: f64,
+}
+
+/// Chooses the number of components, the shrinkage and the temperature of a posterior gate by its log-loss on rows kept
+/// out, over folds of the rows given:
+///
+/// ```text
+/// loss = - pi mean_source log p(x) - (1 - pi) mean_target log (1 - p(x))
+/// ```
+///
+/// which is least, in expectation, for the true posterior: a gate that is right but too sure of itself loses to one that
+/// knows what it does not know. Axes, densities and Ledoit-Wolf intensities are found anew in every fold. The gate's
+/// other options, the pooling and the divisor of covariances are those of `options`; thresholds play no part.
+///
+/// # Shapes
+/// `source`: `[n_s, d]`, `target`: `[n_t, d]`, more than two rows a class and fold.
+///
+/// # Errors
+/// Rows that [`fit`](crate::fit()) refuses; [`TransportError::Option`] for an empty grid, less than two folds or a
+/// temperature that is not above 0; [`TransportError::Linalg`] with `TooFewRows` for a class of fewer rows than folds plus
+/// one, with `ComponentsExceedRank` where no number of components can be fitted;
+/// [`TransportError::GateDegenerate`] where no point of the grid makes a density.
+///
+/// Reference: T. Gneiting & A. E. Raftery, "Strictly proper scoring rules, prediction, and estimation", JASA 102, 2007.
+pub fn calibrate_gate(
+    source: MatRef<'_, f64>,
+    target: MatRef<'_, f64>,
+    options: &FitOptions,
+    grid: &CalibrationOptions,
+) -> Result<Calibration, TransportError> {
+    options.check()?;
+    grid.check()?;
+    calibrate(&checked_pair(source, target, 2)?, options, grid)
+}
+
+pub(crate) fn calibrate(
+    pair: &Pair<'_>,
+    options: &FitOptions,
+    grid: &CalibrationOptions,
+) -> Result<Calibration, TransportError> {
+    let folds =
+        (0..grid.folds).map(|fold| Fold::new(pair, fold, grid.folds)).collect::<Result<Vec<_>, _>>()?;
+    let prior = options.gate.prior;
+    let mut table = Vec::new();
+    let mut refused = None;
+    for &components in &grid.components {
+        let options = FitOptions { components, ..*options };
+        let along = folds.iter().map(|fold| fold.axes(&options)).collect::<Result<Vec<_>, _>>();
+        let Some(along) = possible(along, &mut refused)? else { continue };
+        for &shrinkage in &grid.shrinkages {
+            let options = FitOptions { gate: GateOptions { shrinkage, ..options.gate }, ..options };
+            let odds = folds.iter().zip(&along).map(|(fold, along)| fold.log_odds(along, &options));
+            let Some(odds) = possible(odds.collect::<Result<Vec<_>, _>>(), &mut refused)? else { continue };
+            for &temperature in &grid.temperatures {
+                let losses = |sign: f64, side: usize| -> Vec<f64> {
+                    let all = odds.iter().flat_map(|odds| &odds[side]);
+                    all.map(|odds| softplus(-sign * odds / temperature)).collect()
+                };
+                let (of_source, of_target) = (moments(&losses(1.0, 0)), moments(&losses(-1.0, 1)));
+                let error = |share: f64, variance: f64| share * share * variance;
+                table.push(CalibrationScore {
+                    components,
+                    shrinkage: match shrinkage {
+                        Shrinkage::Auto => None,
+                        Shrinkage::Fixed(intensity) => Some(intensity),
+                    },
+                    temperature,
+                    log_loss: prior * of_source.0 + (1.0 - prior) * of_target.0,
+                    standard_error: (error(prior, of_source.1) + error(1.0 - prior, of_target.1)).sqrt(),
+                });
+            }
+        }
+    }
+    let best = table.iter().fold(None::<&CalibrationScore>, |best, one| match best {
+        Some(best) if best.log_loss <= one.log_loss => Some(best),
+        _ => Some(one),
+    });
+    match (best.cloned(), refused) {
+        (Some(chosen), _) => {
+            let prior_log_loss = -prior * prior.ln() - (1.0 - prior) * (1.0 - prior).ln();
+            Ok(Calibration { chosen, prior_log_loss, table })
+        }
+        (None, Some(error)) => Err(error),
+        (None, None) => {
+            Err(TransportError::Option { name: "calibration grid", found: 0.0, expected: "1 or more points" })
+        }
+    }
+}
+
+impl CalibrationOptions {
+    fn check(&self) -> Result<(), TransportError> {
+        let refuse = |name, found, expected| Err(TransportError::Option { name, found, expected });
+        if self.folds < 2 {
+            return refuse("calibration folds", self.folds as f64, "2 or more");
+        }
+        if self.components.is_empty() || self.shrinkages.is_empty() || self.temperatures.is_empty() {
+            return refuse("calibration grid", 0.0, "1 or more of each");
+        }
+        if self.components.contains(&0) {
+            return refuse("calibration components", 0.0, "1 or more");
+        }
+        if let Some(&t) = self.temperatures.iter().find(|t| !(t.is_finite() && **t > 0.0)) {
+            return refuse("calibration temperature", t, "a finite number above 0");
+        }
+        Ok(())
+    }
+}
+
+impl Calibration {
+    /// The options with what was chosen in place of what they had.
+    pub(crate) fn apply(&self, options: &FitOptions) -> FitOptions {
+        let CalibrationScore { components, shrinkage, temperature, .. } = self.chosen;
+        let shrinkage = shrinkage.map_or(Shrinkage::Auto, Shrinkage::Fixed);
+        let gate = GateOptions { shrinkage, temperature, ..options.gate };
+        FitOptions { components, gate, ..*options }
+    }
+}
+
+/// The rows of a fold, and those outside it.
+struct Fold {
+    kept: [Mat<f64>; 2],
+    out: [Mat<f64>; 2],
+}
+
+impl Fold {
+    fn new(pair: &Pair<'_>, fold: usize, folds: usize) -> Result<Self, TransportError> {
+        let split = |rows: Rows<'_>| {
+            let (n, view) = (rows.count(), rows.view());
+            if n <= folds {
+                return Err(LinalgError::TooFewRows { needed: folds + 1, found: n });
+            }
+            let of = |inside: bool| {
+                let which: Vec<usize> = (0..n).filter(|i| (i % folds == fold) == inside).collect();
+                Mat::from_fn(which.len(), rows.width(), |i, j| view[(which[i], j)])
+            };
+            Ok((of(false), of(true)))
+        };
+        let (source, target) = (split(pair.source)?, split(pair.target)?);
+        Ok(Self { kept: [source.0, target.0], out: [source.1, target.1] })
+    }
+
+    fn axes(&self, options: &FitOptions) -> Result<Axes, TransportError> {
+        let [source, target] = &self.kept;
+        let pair = Pair { source: Rows::new(source.as_ref())?, target: Rows::new(target.as_ref())? };
+        axes(&pair, None, options)
+    }
+
+    /// Log-odds of the rows kept out, of source and target, by a gate fitted on the others.
+    fn log_odds(&self, along: &Axes, options: &FitOptions) -> Result<[Vec<f64>; 2], TransportError> {
+        let (gate, _) = gate_along(along, options)?;
+        Ok([gate.log_odds(self.out[0].as_ref())?, gate.log_odds(self.out[1].as_ref())?])
+    }
+}
+
+/// None for a point of the grid that these rows do not have; the first reason is kept.
+fn possible<T>(
+    found: Result<T, TransportError>,
+    refused: &mut Option<TransportError>,
+) -> Result<Option<T>, TransportError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(
+            error @ (TransportError::GateDegenerate { .. }
+            | TransportError::Linalg(LinalgError::ComponentsExceedRank { .. })),
+        ) => {
+            refused.get_or_insert(error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// `log(1 + e^t)`, exact to rounding in both tails.
+fn softplus(t: f64) -> f64 {
+    t.max(0.0) + (-t.abs()).exp().ln_1p()
+}
+
+/// Mean, and variance of the mean.
+fn moments(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let square = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>();
+    (mean, square / (n * (n - 1.0).max(1.0)))
+}

@@ -1,0 +1,105 @@
+use crate::em::{MixtureReport, fit_mixture};
+use crate::fit::Pair;
+use crate::mixture::{pieces, resting};
+use crate::pca_ot::Axes;
+use crate::{FitOptions, Shift, TransportError, mixture_plan};
+use brenier_linalg::{mean, product, transpose_product};
+use brenier_map::{Affine, Mixture};
+use faer::Mat;
+use serde::{Deserialize, Serialize};
+
+/// How the mixtures of a [`Method::Mixture`](crate::Method::Mixture) fit went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MixtureLaws {
+    /// The source's mixture.
+    pub source: MixtureReport,
+    /// The target's mixture.
+    pub target: MixtureReport,
+    /// The optimal plan between their components, row by row: `plan[i][j]` goes from the source's `i` to the target's `j`.
+    pub plan: Vec<Vec<f64>>,
+    /// The mixture distance in the K coordinates, in the units of the activations.
+    pub mw2: f64,
+    /// Duality gap of the plan over its cost: what rounding did to its optimality.
+    pub gap: f64,
+    /// Whether the target's components stay where they are.
+    pub gated: bool,
+}
+
+/// A mixture map, lifted from the K principal coordinates with the identity on the complement.
+pub(crate) struct MixtureOt {
+    pub affine: Affine,
+    pub laws: MixtureLaws,
+    /// The most that any piece stretches.
+    pub norm: f64,
+}
+
+/// Fits a mixture to each class along the axes, and takes the barycentric map of their optimal plan.
+///
+/// Mixtures are fitted in coordinates of unit pooled variance, where no axis drowns another; the plan's costs and the
+/// maps are those of the activations' own units.
+pub(crate) fn mixture_ot(
+    pair: &Pair<'_>,
+    axes: &Axes,
+    options: &FitOptions,
+) -> Result<MixtureOt, TransportError> {
+    let k = axes.basis.ncols();
+    let roots: Vec<f64> = axes.eigenvalues.iter().map(|value| value.sqrt()).collect();
+    let whiten = |z: &Mat<f64>| Mat::from_fn(z.nrows(), k, |i, j| z[(i, j)] / roots[j]);
+    let fitted = |z: &Mat<f64>| fit_mixture(whiten(z).as_ref(), &options.mixture);
+    let (source, target) = (fitted(&axes.source)?, fitted(&axes.target)?);
+    let (from, to) = (source.mixture.scaled(&roots), target.mixture.scaled(&roots));
+    let plan = mixture_plan(&from, &to)?;
+    let origin = vec![0.0; k];
+    let (mut all, norm) = pieces(&from, &to, &plan, &origin, &roots)?;
+    if options.mixture.gated {
+        let prior = options.gate.prior;
+        all.iter_mut().for_each(|piece| piece.constant += prior.ln());
+        all.extend(resting(&to, (1.0 - prior).ln(), &origin, &roots)?);
+    }
+    let d = pair.dim();
+    let moving = from.count();
+    let mut map = Mixture {
+        center: axes.center.clone(),
+        offset: vec![0.0; d],
+        u: axes.basis.clone(),
+        v: Mat::from_fn(d, k, |i, j| axes.basis[(i, j)] / roots[j]),
+        pieces: all,
+    };
+    if options.shift == Shift::Full {
+        // What of the mean's shift lies outside the axes is one more direction, which nothing reads and which what moves
+        // goes along.
+        let (m_s, m_t) = (mean(pair.source), mean(pair.target));
+        let gap = Mat::from_fn(d, 1, |j, _| m_t[j] - m_s[j]);
+        let inside =
+            product(axes.basis.as_ref(), transpose_product(axes.basis.as_ref(), gap.as_ref()).as_ref());
+        map.u =
+            Mat::from_fn(d, k + 1, |i, j| if j < k { map.u[(i, j)] } else { gap[(i, 0)] - inside[(i, 0)] });
+        map.v = wider(&map.v, d, k + 1);
+        for (c, piece) in map.pieces.iter_mut().enumerate() {
+            piece.linear.push(0.0);
+            piece.shift.push(if c < moving { 1.0 } else { 0.0 });
+            piece.quadratic = wider(&piece.quadratic, k + 1, k + 1);
+            piece.matrix = wider(&piece.matrix, k + 1, k + 1);
+        }
+    }
+    let affine = Affine::Mixture(map);
+    let row = |i: usize| plan.weights.row(i).iter().copied().collect();
+    let laws = MixtureLaws {
+        source: source.report,
+        target: target.report,
+        plan: (0..plan.weights.nrows()).map(row).collect(),
+        mw2: plan.cost.max(0.0).sqrt(),
+        gap: if plan.cost > 0.0 { plan.gap / plan.cost } else { plan.gap },
+        gated: options.mixture.gated,
+    };
+    Ok(MixtureOt { affine, laws, norm })
+}
+
+/// The matrix with zeros beyond it.
+fn wider(matrix: &Mat<f64>, rows: usize, cols: usize) -> Mat<f64> {
+    Mat::from_fn(
+        rows,
+        cols,
+        |i, j| if i < matrix.nrows() && j < matrix.ncols() { matrix[(i, j)] } else { 0.0 },
+    )
+}

@@ -1,0 +1,386 @@
+//! The optimal map between two empirical Gaussians in the coordinates of their rows ([`Span`]): the same map as
+//! [`monge`](crate::monge()), with no decomposition larger than the number of rows and no pass over `d` but the Gram
+//! matrix and one lift of the directions.
+
+use crate::certificate::Optimality;
+use crate::monge::check_laws;
+use crate::span::{Span, Spanned};
+use crate::{Covariance, TransportError};
+use brenier_linalg::{
+    gram, product, product_with_transpose, relative_floor, singular_values, squared_norm, symmetric_eigen,
+    symmetric_eigenvalues, thin_svd, transpose_product,
+};
+use brenier_map::LowRank;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt::factor as llt;
+use faer::linalg::triangular_inverse::invert_lower_triangular;
+use faer::linalg::triangular_solve::solve_upper_triangular_in_place;
+use faer::{Mat, MatRef, Par};
+
+/// Smallest share of the largest singular value of `N_t^T N_s` that is known well enough: to 1e-7.
+const SMALLEST_ROOT: f64 = 1e-9;
+
+/// A fitted map, in `d` and in coordinates.
+pub(crate) struct SpanOt {
+    pub map: LowRank,
+    pub spanned: Spanned,
+    pub optimality: Optimality,
+}
+
+/// The optimal map between `N(m, c S + e I)` of both sides, `c` and `e` each `[source, target]`. None where this route
+/// would cost digits, and [`monge`](crate::monge()) has to be taken.
+///
+/// # Errors
+/// As [`monge`](crate::monge()).
+pub(crate) fn span_ot(
+    span: &Span<'_>,
+    covariance: Covariance,
+    isotropic: [f64; 2],
+) -> Result<Option<SpanOt>, TransportError> {
+    if isotropic == [0.0, 0.0] {
+        singular(span, covariance)
+    } else if isotropic[0] > 0.0 && isotropic[1] > 0.0 {
+        regular(span, covariance, isotropic)
+    } else {
+        Ok(None)
+    }
+}
+
+/// Between the empirical covariances themselves. On the range of the source, spanned by `V = F_s^T W / s` from
+/// `F_s F_s^T = W diag(s^2) W^T`,
+///
+/// ```text
+/// A = I + V (B - I) V^T,   B = diag(1/s) U diag(g) U^T diag(1/s),   F_t V diag(s) = . diag(g) U^T
+/// ```
+fn singular(span: &Span<'_>, covariance: Covariance) -> Result<Option<SpanOt>, TransportError> {
+    let (n_s, n_t) = span.counts();
+    let n = n_s + n_t;
+    let d = span.source_mean.len();
+    let (of_source, of_target, across) = span.blocks();
+    let (root_s, root_t) = (covariance.divisor(n_s).sqrt(), covariance.divisor(n_t).sqrt());
+
+    let eigen = symmetric_eigen(of_source)?;
+    let largest = eigen.values.first().copied().unwrap_or(0.0);
+    let floor = relative_floor(d);
+    let kept = eigen.values.iter().take_while(|&&value| value > floor * largest).count();
+    if kept == 0 || !span.resolves(eigen.values[kept - 1]) {
+        return Ok(None);
+    }
+    let w = eigen.vectors.as_ref().subcols(0, kept);
+    let s: Vec<f64> = eigen.values[..kept].iter().map(|value| value.sqrt() / root_s).collect();
+
+    // F_t V diag(s) and F_t V, `[n_t, kept]`.
+    let scaled = product(across, w);
+    let scaled = Mat::from_fn(n_t, kept, |i, j| scaled[(i, j)] / (root_s * root_t));
+    let reached = Mat::from_fn(n_t, kept, |i, j| scaled[(i, j)] / s[j]);
+    let middle = thin_svd(scaled.as_ref())?;
+    let half =
+        Mat::from_fn(kept, middle.values.len(), |i, j| middle.right[(i, j)] * middle.values[j].sqrt() / s[i]);
+    let inner = gram(half.as_ref());
+    // In the eigenbasis of B the directions that are read and those that are written are the same, but for a factor.
+    let own = symmetric_eigen(inner.as_ref())?;
+
+    let axes = product(w, Mat::from_fn(kept, kept, |i, j| own.vectors[(i, j)] / (s[i] * root_s)).as_ref());
+    let axes = Mat::from_fn(n + 1, kept, |i, j| if i < n_s { axes[(i, j)] } else { 0.0 });
+    let (v, laws) = rayon::join(
+        || span.lift(axes.as_ref()),
+        || {
+            let mut o = Optimality {
+                rank: kept,
+                floored: outside(span, w, &eigen.values[..kept])?,
+                floor,
+                condition: eigen.values[0] / eigen.values[kept - 1],
+                ..Optimality::default()
+            };
+            let mut values = own.values.clone();
+            if kept < d {
+                values.push(1.0);
+            }
+            o.min_eigenvalue = values.iter().copied().fold(f64::INFINITY, f64::min);
+            o.max_eigenvalue = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            // A S_s A against S_t, both on the range of the source.
+            let pushed = Mat::from_fn(kept, kept, |i, j| s[i] * inner[(i, j)]);
+            let got = gram(pushed.as_ref().transpose());
+            let want = gram(reached.as_ref().transpose());
+            let size = squared_norm(of_target).sqrt() / (root_t * root_t);
+            let off = squared_norm((&got - &want).as_ref()).sqrt();
+            // The cost of moving, against the distance by the nuclear norm.
+            let step =
+                Mat::from_fn(kept, kept, |i, j| s[i] * (inner[(i, j)] - if i == j { 1.0 } else { 0.0 }));
+            let gap = span.gram[(n, n)];
+            let (from, to) = (s.iter().map(|s| s * s).sum::<f64>(), squared_norm(reached.as_ref()));
+            let nuclear: f64 = singular_values(scaled.as_ref().transpose())?.iter().sum();
+            let all = (0..n_t).map(|i| of_target[(i, i)]).sum::<f64>() / (root_t * root_t);
+            o.push_forward_covariance = if size > 0.0 { off / size } else { off };
+            o.unreachable = if all > 0.0 { ((all - to) / all).max(0.0) } else { 0.0 };
+            o.transport_cost = squared_norm(step.as_ref()) + gap;
+            o.w2_squared = (from + to - 2.0 * nuclear).max(0.0) + gap;
+            check_laws(
+                &mut o,
+                d.max(n),
+                size,
+                squared_norm(of_source).sqrt() / (root_s * root_s),
+                from + to + gap,
+            )?;
+            Ok::<_, TransportError>(o)
+        },
+    );
+    let gain: Vec<f64> = own.values.iter().map(|value| value - 1.0).collect();
+    let offset = gap_only(n);
+    let shift = difference(span);
+    let u = columns_times(&v, &gain);
+    Ok(Some(SpanOt {
+        map: span.low_rank(1.0, &shift, u, v),
+        spanned: Spanned { scale: 1.0, offset, u: columns_times(&axes, &gain), v: axes },
+        optimality: laws?,
+    }))
+}
+
+/// How many directions of the target lie outside the range of the source: the rank of what is left of its Gram matrix.
+fn outside(span: &Span<'_>, w: MatRef<'_, f64>, values: &[f64]) -> Result<usize, TransportError> {
+    let (_, of_target, across) = span.blocks();
+    let inside = product(across, w);
+    let inside = Mat::from_fn(inside.nrows(), inside.ncols(), |i, j| inside[(i, j)] / values[j].sqrt());
+    let left = of_target - gram(inside.as_ref());
+    let whole = (0..of_target.nrows()).map(|i| of_target[(i, i)]).fold(0.0, f64::max);
+    let floor = relative_floor(span.source_mean.len()) * whole * of_target.nrows() as f64;
+    Ok(symmetric_eigenvalues(left.as_ref())?.iter().take_while(|&&value| value > floor).count())
+}
+
+/// Between `c_s S_s + e_s I` and `c_t S_t + e_t I`. An orthonormal basis `Q` of the joint span comes from a Cholesky
+/// factor of the Gram matrix, in which the source varies in the leading directions alone; with `N_s N_s^T` and
+/// `N_t N_t^T` the covariances in it and `N_t^T N_s = . diag(g) V^T`,
+///
+/// ```text
+/// A = c I + Q (A_r - c I) Q^T,   A_r = Y Y^T,   Y = N_s^{-T} V diag(g)^{1/2},   c = sqrt(e_t / e_s)
+/// ```
+fn regular(
+    span: &Span<'_>,
+    covariance: Covariance,
+    [e_s, e_t]: [f64; 2],
+) -> Result<Option<SpanOt>, TransportError> {
+    let (n_s, n_t) = span.counts();
+    let (n, d) = (n_s + n_t, span.source_mean.len());
+    let (a, r) = (n_s - 1, n_s + n_t - 2);
+    if n_s < 2 || n_t < 2 {
+        return Ok(None);
+    }
+    let contrasts = [
+        contrasts(n_s, covariance.divisor(n_s).sqrt().recip()),
+        contrasts(n_t, covariance.divisor(n_t).sqrt().recip()),
+    ];
+    // The Gram matrix of n - 1 combinations of each class, orthonormal and orthogonal to its mean.
+    let (of_source, of_target, across) = span.blocks();
+    let within = |block: MatRef<'_, f64>, left: &Mat<f64>, right: &Mat<f64>| {
+        product(transpose_product(left.as_ref(), block).as_ref(), right.as_ref())
+    };
+    let (ss, tt) =
+        (within(of_source, &contrasts[0], &contrasts[0]), within(of_target, &contrasts[1], &contrasts[1]));
+    let ts = within(across, &contrasts[1], &contrasts[0]);
+    let small = Mat::from_fn(r, r, |i, j| match (i < a, j < a) {
+        (true, true) => ss[(i, j)],
+        (false, false) => tt[(i - a, j - a)],
+        (false, true) => ts[(i - a, j)],
+        (true, false) => ts[(j - a, i)],
+    });
+    let Some(l) = cholesky(&small) else { return Ok(None) };
+    let pivot = (0..r).map(|i| l[(i, i)] * l[(i, i)]).fold(f64::INFINITY, f64::min);
+    let smallest_divisor = covariance.divisor(n_s).min(covariance.divisor(n_t));
+    if !span.resolves(pivot * smallest_divisor) {
+        return Ok(None);
+    }
+    // Coordinates of the basis: contrasts times L^{-T}.
+    let inverse = lower_inverse(&l);
+    let mut wide = Mat::zeros(n + 1, r);
+    for (class, (row, column, count)) in [(0, 0, n_s), (n_s, a, n_t)].into_iter().enumerate() {
+        let part = product_with_transpose(
+            contrasts[class].as_ref(),
+            inverse.as_ref().submatrix(0, column, r, count - 1),
+        );
+        wide.as_mut().submatrix_mut(row, 0, count, r).copy_from(&part);
+    }
+
+    let (q, inside) = rayon::join(|| span.lift(wide.as_ref()), || inside(l.as_ref(), a, [e_s, e_t]));
+    let Some(inside) = inside? else { return Ok(None) };
+    let scale = (e_t / e_s).sqrt();
+    let mut correction = inside.matrix.clone();
+    for i in 0..r {
+        correction[(i, i)] -= scale;
+    }
+    let (u, laws) = rayon::join(
+        || product(q.as_ref(), correction.as_ref()),
+        || inside.prove(l.as_ref(), a, d, scale, [e_s, e_t], span.gram[(n, n)]),
+    );
+    let shift = difference(span);
+    Ok(Some(SpanOt {
+        map: span.low_rank(scale, &shift, u, q),
+        spanned: Spanned {
+            scale,
+            offset: gap_only(n),
+            u: product(wide.as_ref(), correction.as_ref()),
+            v: wide,
+        },
+        optimality: laws?,
+    }))
+}
+
+/// The optimal map inside the joint span.
+struct Inside {
+    /// `A_r`, `[r, r]`.
+    matrix: Mat<f64>,
+    /// `N_s`, `[r, r]`, lower triangular, `N_s N_s^T = S_s`.
+    root: Mat<f64>,
+    /// `F_t`, `[n_t - 1, r]`.
+    target: Mat<f64>,
+    /// Condition number of the source.
+    condition: f64,
+}
+
+fn inside(l: MatRef<'_, f64>, a: usize, [e_s, e_t]: [f64; 2]) -> Result<Option<Inside>, TransportError> {
+    let r = l.nrows();
+    let mut covariance = gram(l.submatrix(0, 0, a, a).transpose());
+    for i in 0..a {
+        covariance[(i, i)] += e_s;
+    }
+    let Some(c) = cholesky(&covariance) else { return Ok(None) };
+    let root = Mat::from_fn(r, r, |i, j| match (i < a, j < a) {
+        (true, true) => c[(i, j)],
+        (false, false) if i == j => e_s.sqrt(),
+        _ => 0.0,
+    });
+    let target = l.subrows(a, r - a).to_owned();
+    let mut covariance_t = gram(target.as_ref().transpose());
+    for i in 0..r {
+        covariance_t[(i, i)] += e_t;
+    }
+    let Some(root_t) = cholesky(&covariance_t) else { return Ok(None) };
+    // Singular values of a product of roots, not eigenvalues of a product of covariances: nothing is squared.
+    let svd = thin_svd(transpose_product(root_t.as_ref(), root.as_ref()).as_ref())?;
+    if svd.values[r - 1] < SMALLEST_ROOT * svd.values[0] {
+        return Ok(None);
+    }
+    let mut y = Mat::from_fn(r, r, |i, j| svd.right[(i, j)] * svd.values[j].sqrt());
+    solve_upper_triangular_in_place(root.transpose(), y.as_mut(), Par::Seq);
+    let sizes = symmetric_eigenvalues(covariance.as_ref())?;
+    let condition = sizes[0] / e_s.min(sizes[a - 1]);
+    Ok(Some(Inside { matrix: gram(y.as_ref()), root, target, condition }))
+}
+
+impl Inside {
+    /// The laws of an optimal map. That no map is cheaper is shown by duality, which holds for any positive definite A
+    /// and needs no decomposition of the fit:
+    ///
+    /// ```text
+    /// W2^2 >= |m_t - m_s|^2 + tr S_s + tr S_t - tr(A S_s) - tr(A^{-1} S_t)
+    /// ```
+    fn prove(
+        &self,
+        l: MatRef<'_, f64>,
+        a: usize,
+        d: usize,
+        scale: f64,
+        [e_s, e_t]: [f64; 2],
+        gap: f64,
+    ) -> Result<Optimality, TransportError> {
+        let r = l.nrows();
+        let rest = (d - r) as f64;
+        let values = symmetric_eigenvalues(self.matrix.as_ref())?;
+        let mut o = Optimality {
+            rank: r,
+            floored: 0,
+            floor: relative_floor(d),
+            condition: self.condition,
+            min_eigenvalue: values[r - 1].min(if r < d { scale } else { f64::INFINITY }),
+            max_eigenvalue: values[0].max(if r < d { scale } else { 0.0 }),
+            ..Optimality::default()
+        };
+        let pushed = product(self.matrix.as_ref(), self.root.as_ref());
+        let got = gram(pushed.as_ref());
+        let mut want = gram(self.target.as_ref().transpose());
+        for i in 0..r {
+            want[(i, i)] += e_t;
+        }
+        let size = squared_norm(want.as_ref()).sqrt();
+        let off = squared_norm((&got - &want).as_ref()).sqrt();
+        let mut step = pushed.clone();
+        for j in 0..r {
+            for i in 0..r {
+                step[(i, j)] -= self.root[(i, j)];
+            }
+        }
+        let outside = rest * (e_s.sqrt() - e_t.sqrt()).powi(2);
+        let from = squared_norm(self.root.as_ref());
+        let to = squared_norm(self.target.as_ref()) + r as f64 * e_t;
+        // tr(A S_s) = <A N, N>; tr(A^{-1} S_t) by a Cholesky factor of A, which proves that it is positive too.
+        let (forward, backward) = match cholesky(&self.matrix) {
+            None => (0.0, f64::INFINITY),
+            Some(factor) => {
+                let inverse = lower_inverse(&factor);
+                let of_target = product_with_transpose(inverse.as_ref(), self.target.as_ref());
+                let forward: f64 =
+                    (0..r).map(|j| (0..r).map(|i| pushed[(i, j)] * self.root[(i, j)]).sum::<f64>()).sum();
+                (forward, squared_norm(of_target.as_ref()) + e_t * squared_norm(inverse.as_ref()))
+            }
+        };
+        o.push_forward_covariance = if size > 0.0 { off / size } else { off };
+        o.transport_cost = squared_norm(step.as_ref()) + gap + outside;
+        o.w2_squared = (from + to - forward - backward).max(0.0) + gap + outside;
+        check_laws(&mut o, d.max(r + a), size, size, from + to + gap + outside + rest * e_t)?;
+        Ok(o)
+    }
+}
+
+/// Orthonormal columns that are orthogonal to the vector of ones, times `scale`: a Householder reflection that takes
+/// that vector to the first axis, without its first column. `[n, n - 1]`.
+fn contrasts(n: usize, scale: f64) -> Mat<f64> {
+    let one = 1.0 / (n as f64).sqrt();
+    // w = e - e_1 with e = ones / sqrt(n): |w|^2 = 2 (1 - one).
+    let w = |i: usize| one - if i == 0 { 1.0 } else { 0.0 };
+    let twice = 1.0 / (1.0 - one);
+    Mat::from_fn(n, n - 1, |i, j| {
+        let own = if i == j + 1 { 1.0 } else { 0.0 };
+        scale * (own - twice * w(i) * w(j + 1))
+    })
+}
+
+/// The lower Cholesky factor; none where the matrix is not positive definite.
+fn cholesky(matrix: &Mat<f64>) -> Option<Mat<f64>> {
+    let n = matrix.nrows();
+    let mut factor = matrix.clone();
+    let scratch = llt::cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default());
+    llt::cholesky_in_place(
+        factor.as_mut(),
+        Default::default(),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    )
+    .ok()?;
+    for j in 0..n {
+        for i in 0..j {
+            factor[(i, j)] = 0.0;
+        }
+    }
+    Some(factor)
+}
+
+fn lower_inverse(l: &Mat<f64>) -> Mat<f64> {
+    let mut inverse = Mat::zeros(l.nrows(), l.ncols());
+    invert_lower_triangular(inverse.as_mut(), l.as_ref(), Par::Seq);
+    inverse
+}
+
+fn columns_times(columns: &Mat<f64>, by: &[f64]) -> Mat<f64> {
+    Mat::from_fn(columns.nrows(), columns.ncols(), |i, j| columns[(i, j)] * by[j])
+}
+
+/// The gap of the means alone, in coordinates.
+fn gap_only(n: usize) -> Vec<f64> {
+    let mut offset = vec![0.0; n + 1];
+    offset[n] = 1.0;
+    offset
+}
+
+fn difference(span: &Span<'_>) -> Vec<f64> {
+    span.target_mean.iter().zip(&span.source_mean).map(|(t, s)| t - s).collect()
+}

@@ -103,8 +103,9 @@ pub fn fit(
         source_rows: pair.source.count(),
         target_rows: pair.target.count(),
         covariance: match options.covariance {
-            Covariance::Sample => "sample".to_owned(),
-            Covariance::Population => "population".to_owned(),
+            // A mixture is fitted by likelihood.
+            Covariance::Sample if method != Method::Mixture => "sample".to_owned(),
+            _ => "population".to_owned(),
         },
         components: method.uses_components().then_some(options.components),
         explained: made.explained,

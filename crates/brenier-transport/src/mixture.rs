@@ -158,7 +158,7 @@ impl GaussianMixture {
     }
 
     pub(crate) fn densities(&self) -> Result<Vec<Density>, TransportError> {
-        self.components.iter().enumerate().map(|(index, one)| Ok(Density::of(one, index)?)).collect()
+        self.components.iter().enumerate().map(|(index, one)| Density::of(one, index)).collect()
     }
 
     /// The mixture in other units, coordinate by coordinate.

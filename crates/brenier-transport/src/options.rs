@@ -158,7 +158,8 @@ impl Default for GateOptions {
 /// Options of [`fit`](crate::fit()). Each method reads what concerns it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FitOptions {
-    /// K, the number of principal components of [`Method::PcaOt`] and [`Method::Gated`]; 2 by default.
+    /// K, the number of principal components of [`Method::PcaOt`], [`Method::Gated`] and [`Method::Mixture`]; 2 by
+    /// default.
     pub components: usize,
     /// Which part of the mean moves (PCA-OT).
     pub shift: Shift,

@@ -189,11 +189,11 @@ mod tests {
                         |_, _| if tied { random.below(2) as f64 } else { random.normal().powi(2) },
                     );
                 let plan = optimal_plan(&a, &b, cost.as_ref()).unwrap();
-                for i in 0..m {
-                    assert!((plan.weights.row(i).iter().sum::<f64>() - a[i]).abs() < 1e-14);
+                for (i, a) in a.iter().enumerate() {
+                    assert!((plan.weights.row(i).iter().sum::<f64>() - a).abs() < 1e-14);
                 }
-                for j in 0..n {
-                    assert!((plan.weights.col(j).iter().sum::<f64>() - b[j]).abs() < 1e-14);
+                for (j, b) in b.iter().enumerate() {
+                    assert!((plan.weights.col(j).iter().sum::<f64>() - b).abs() < 1e-14);
                 }
                 assert!(
                     plan.gap.abs() < 1e-13 && plan.weights.col_iter().all(|c| c.iter().all(|&w| w >= 0.0))

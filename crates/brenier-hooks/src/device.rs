@@ -25,7 +25,7 @@ enum Body {
     /// `x (A - I)^T + b`.
     Dense { grow: Tensor<2>, bias: Tensor<2> },
     /// `offset + U sum_c p_c(z) (B_c z + b_c)`.
-    Mixture(DeviceMixture),
+    Mixture(Box<DeviceMixture>),
 }
 
 /// The pieces of a mixture side by side, `C` of them in `K` coordinates.
@@ -129,7 +129,7 @@ impl Body {
                 })?,
                 bias: target.row("bias", dim, |j| map.bias[j])?,
             },
-            Affine::Mixture(map) => Body::Mixture(DeviceMixture::new(map, target)?),
+            Affine::Mixture(map) => Body::Mixture(Box::new(DeviceMixture::new(map, target)?)),
         })
     }
 

@@ -4,7 +4,7 @@
 //! while it is in the nearest cache. Sums run in a fixed order over fixed lanes, so the bits depend neither on the
 //! number of threads nor on the instruction set.
 
-use faer::{ColMut, MatMut};
+use faer::{ColMut, ColRef, MatMut};
 use pulp::Arch;
 
 use crate::LowRank;
@@ -81,7 +81,7 @@ impl Plan<'_> {
     #[inline(always)]
     fn group<T: Number>(&self, rows: &mut [&mut [T]], weight: &[f64]) {
         let count = rows.len();
-        let (d, rank) = (self.map.mean.len(), self.map.v.ncols());
+        let d = self.map.mean.len();
         let mut z = [[0.0_f64; LARGEST_RANK]; ROWS];
         let mut wide = [[0.0_f64; COLUMNS]; ROWS];
         for start in (0..d).step_by(COLUMNS) {
@@ -93,11 +93,11 @@ impl Plan<'_> {
                     *wide = x.widen() - mean;
                 }
             }
-            for k in 0..rank {
-                let Some(v) = column(&self.map.v, k) else { continue };
+            for (k, v) in self.map.v.col_iter().enumerate() {
+                let Some(v) = contiguous(v) else { continue };
                 let v = &v[start..start + width];
-                for i in 0..count {
-                    z[i][k] += inner_product(&wide[i][..width], v);
+                for (z, wide) in z.iter_mut().zip(&wide[..count]) {
+                    z[k] += inner_product(&wide[..width], v);
                 }
             }
         }
@@ -113,12 +113,12 @@ impl Plan<'_> {
                     *moved = self.grow * (x.widen() - mean) + constant;
                 }
             }
-            for k in 0..rank {
-                let Some(u) = column(&self.map.u, k) else { continue };
+            for (k, u) in self.map.u.col_iter().enumerate() {
+                let Some(u) = contiguous(u) else { continue };
                 let u = &u[start..start + width];
-                for i in 0..count {
-                    let z = z[i][k];
-                    for (moved, u) in moved[i][..width].iter_mut().zip(u) {
+                for (z, moved) in z.iter().zip(&mut moved[..count]) {
+                    let z = z[k];
+                    for (moved, u) in moved[..width].iter_mut().zip(u) {
                         *moved += z * u;
                     }
                 }
@@ -150,8 +150,8 @@ fn inner_product(a: &[f64], b: &[f64]) -> f64 {
     lanes.iter().sum::<f64>() + rest
 }
 
-/// A column of a matrix, as it lies in memory.
+/// A column of a matrix that owns its memory, as it lies there: always in one piece.
 #[inline(always)]
-fn column(matrix: &faer::Mat<f64>, k: usize) -> Option<&[f64]> {
-    matrix.col(k).try_as_col_major().map(|column| column.as_slice())
+fn contiguous(column: ColRef<'_, f64>) -> Option<&[f64]> {
+    Some(column.try_as_col_major()?.as_slice())
 }

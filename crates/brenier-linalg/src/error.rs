@@ -33,6 +33,29 @@ pub enum LinalgError {
         /// Columns of the second.
         right: usize,
     },
+    /// A value too large for its square to be summed.
+    #[error("row {row}, column {column} is {value:e}, beyond {limit:e}: sums of squares would overflow")]
+    Magnitude {
+        /// Row of the first such value, counted from 0.
+        row: usize,
+        /// Column of the first such value, counted from 0.
+        column: usize,
+        /// The value itself.
+        value: f64,
+        /// The largest magnitude that is taken.
+        limit: f64,
+    },
+    /// Moments that were to keep no row.
+    #[error("a cap of 0 rows: moments have to keep at least one")]
+    NoCap,
+    /// Two moments that are shrunk to different numbers of rows.
+    #[error("caps differ: {left} and {right} rows; only moments of one cap merge")]
+    Caps {
+        /// Cap of the first.
+        left: usize,
+        /// Cap of the second.
+        right: usize,
+    },
     /// A matrix that had to be square, or of a given size.
     #[error("expected a matrix of shape {expected:?}, found {found:?}")]
     Shape {

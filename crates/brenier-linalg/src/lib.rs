@@ -35,6 +35,7 @@ mod product;
 mod roots;
 mod rows;
 mod shrinkage;
+mod streaming;
 
 pub use basis::{JointBasis, joint_basis, orthonormalize};
 pub use decompose::{
@@ -50,3 +51,4 @@ pub use product::{
 pub use roots::{Root, symmetric_inverse_root, symmetric_root, symmetrize};
 pub use rows::Rows;
 pub use shrinkage::{Shrinkage, ledoit_wolf};
+pub use streaming::Moments;

@@ -1,37 +1,60 @@
-//! Fitting and applying maps, each beside its peer in the same run: `cargo bench -p brenier-benches`.
+//! Fitting and applying maps: `cargo bench -p brenier-benches`, then `python benches/peers/compare.py`, which times the
+//! peers on the very same rows and writes the ratios to `benches/record/`.
 //!
-//! * `fit/ours` against `fit/textbook`: the same map by `d x d` symmetric square roots, as its formula reads.
-//! * `apply/ours` against `apply/copy`: one read and one write of the rows.
+//! * `fit/ot-reg`: the optimal map in all dimensions with POT's default regulariser, which POT needs.
+//! * `fit/ot`: the same without one.
+//! * `fit/pca-ot`: in two principal components; `layers/pca-ot`: for 32 layers in turn.
+//! * `apply/pca-ot` against `apply/copy`: one read and one write of the rows.
+//!
+//! Every fit includes its certificate.
 #![allow(missing_docs)]
 
 use std::hint::black_box;
+use std::path::Path;
 
-use brenier::map::{Affine, LowRank, RowMap};
-use brenier::transport::GaussianOtMap;
+use brenier_map::{Affine, LowRank, RowMap};
+use brenier_transport::{Covariance, Fit, FitOptions, Method, fit};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use faer::{Mat, MatRef, Side};
+use faer::{Mat, MatMut};
 
-/// Rows a side, as in the study of the built-in model.
+/// Rows a side.
 const ROWS: usize = 128;
+const LAYERS: usize = 32;
 
-fn fit(c: &mut Criterion) {
+fn fits(c: &mut Criterion) {
+    let plain = FitOptions { covariance: Covariance::Population, ..FitOptions::default() };
+    let regular = FitOptions { reg_abs: Some(1e-6), ..plain };
     let mut group = c.benchmark_group("fit");
     group.sample_size(10);
-    for d in [128, 512] {
+    for d in [1024, 4096] {
         let (source, target) = (rows(d, 1, 0.0), rows(d, 2, 1.0));
-        group.bench_with_input(BenchmarkId::new("ours", d), &d, |b, _| {
-            b.iter(|| GaussianOtMap::fit(source.as_ref(), target.as_ref()).expect("a fit"));
-        });
-        group.bench_with_input(BenchmarkId::new("textbook", d), &d, |b, _| {
-            b.iter(|| textbook(source.as_ref(), target.as_ref()));
-        });
+        for (name, method, options) in
+            [("ot-reg", Method::Ot, regular), ("ot", Method::Ot, plain), ("pca-ot", Method::PcaOt, plain)]
+        {
+            let once = || fit(method, source.as_ref(), target.as_ref(), &options, None).expect("a fit");
+            write_mapped(&once(), &source, &format!("{name}-{d}"));
+            group.bench_with_input(BenchmarkId::new(name, d), &d, |b, _| b.iter(once));
+        }
     }
+    group.finish();
+
+    let mut group = c.benchmark_group("layers");
+    group.sample_size(10);
+    let layers: Vec<_> = (0..4).map(|l| (rows(4096, 10 + l, 0.0), rows(4096, 20 + l, 1.0))).collect();
+    group.bench_function("pca-ot", |b| {
+        b.iter(|| {
+            for layer in 0..LAYERS {
+                let (source, target) = &layers[layer % layers.len()];
+                black_box(fit(Method::PcaOt, source.as_ref(), target.as_ref(), &plain, None).expect("a fit"));
+            }
+        });
+    });
     group.finish();
 }
 
 fn apply(c: &mut Criterion) {
     let mut group = c.benchmark_group("apply");
-    let (n, d, rank) = (1024, 4096, 2);
+    let (n, d, rank) = (4096, 4096, 2);
     let map = RowMap::new(Affine::LowRank(LowRank {
         scale: 1.0,
         mean: vec![0.1; d],
@@ -43,53 +66,40 @@ fn apply(c: &mut Criterion) {
     let mut x = vec![0.5f32; n * d];
     let mut y = x.clone();
     group.throughput(Throughput::Bytes((2 * n * d * size_of::<f32>()) as u64));
-    group.bench_function("ours", |b| {
+    group.bench_function("pca-ot", |b| {
         b.iter(|| {
-            let rows = faer::MatMut::from_row_major_slice_mut(&mut x, n, d);
-            map.apply_rows_f32(rows, 1e-3).expect("rows of the map's width");
+            let rows = MatMut::from_row_major_slice_mut(&mut x, n, d);
+            map.apply_rows_f32(rows, 1e-9).expect("rows of the map's width");
         });
     });
     group.bench_function("copy", |b| b.iter(|| black_box(&mut y).copy_from_slice(black_box(&x))));
     group.finish();
 }
 
-/// Rows that do not depend on a generator's version: a fixed mixture of waves.
-fn rows(d: usize, seed: usize, shift: f32) -> Mat<f32> {
+/// Rows that the peers' script makes too, to the last bit: uniform numbers of unit variance from a hash (SplitMix64) of
+/// their place, about `mean`.
+fn rows(d: usize, seed: u64, mean: f64) -> Mat<f64> {
     Mat::from_fn(ROWS, d, |i, j| {
-        let t = (i * 7919 + j * 104_729 + seed * 1_299_709) as f64;
-        shift + (t * 0.618_033_988_75).sin() as f32 + 0.3 * (t * 0.414_213_562_37).cos() as f32
+        let place = (seed << 40) + (i * d + j) as u64 + 1;
+        let mut z = place.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        mean + ((z >> 11) as f64 / (1u64 << 53) as f64 - 0.5) * 12f64.sqrt()
     })
 }
 
-/// `S_s^{-1/2} (S_s^{1/2} S_t S_s^{1/2})^{1/2} S_s^{-1/2}` with relative floors, `d x d` throughout.
-fn textbook(source: MatRef<'_, f32>, target: MatRef<'_, f32>) -> Mat<f64> {
-    let (s, t) = (covariance(source), covariance(target));
-    let (half, inverse_half) = (power(&s, 0.5), power(&s, -0.5));
-    let middle = power(&(&half * &t * &half), 0.5);
-    &inverse_half * &middle * &inverse_half
+/// The first four source rows as the map leaves them, for the peers' script to compare with its own.
+fn write_mapped(fit: &Fit, source: &Mat<f64>, name: &str) {
+    let mut moved = source.as_ref().subrows(0, 4).to_owned();
+    fit.map.apply_rows(moved.as_mut(), 1.0).expect("rows of the map's width");
+    let lines: Vec<String> = (0..4)
+        .map(|i| (0..moved.ncols()).map(|j| format!("{:?}", moved[(i, j)])).collect::<Vec<_>>().join(","))
+        .collect();
+    let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/criterion");
+    std::fs::create_dir_all(&at).expect("a folder in target");
+    std::fs::write(at.join(format!("mapped-{name}.csv")), lines.join("\n")).expect("a file in target");
 }
 
-fn covariance(rows: MatRef<'_, f32>) -> Mat<f64> {
-    let n = rows.nrows();
-    let mean: Vec<f64> =
-        (0..rows.ncols()).map(|j| (0..n).map(|i| f64::from(rows[(i, j)])).sum::<f64>() / n as f64).collect();
-    let centred = Mat::from_fn(n, rows.ncols(), |i, j| f64::from(rows[(i, j)]) - mean[j]);
-    centred.transpose() * &centred * faer::Scale(1.0 / (n - 1) as f64)
-}
-
-fn power(symmetric: &Mat<f64>, exponent: f64) -> Mat<f64> {
-    let eigen = symmetric.self_adjoint_eigen(Side::Lower).expect("eigenvalues");
-    let (u, l) = (eigen.U(), eigen.S().column_vector());
-    let largest = l.iter().fold(0.0f64, |a, &b| a.max(b));
-    let floor = l.nrows() as f64 * f64::EPSILON * largest;
-    let scaled =
-        Mat::from_fn(
-            u.nrows(),
-            u.ncols(),
-            |i, j| if l[j] > floor { u[(i, j)] * l[j].powf(exponent) } else { 0.0 },
-        );
-    &scaled * u.transpose()
-}
-
-criterion_group!(benches, fit, apply);
+criterion_group!(benches, fits, apply);
 criterion_main!(benches);

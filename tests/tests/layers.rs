@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("brenier", &["linalg", "map", "transport", "residual", "model", "capture", "hooks", "eval", "organism"]),
     ("brenier-cli", &[""]),
     ("brenier-tests", &[""]),
-    ("brenier-benches", &[""]),
+    ("brenier-benches", &["map", "transport"]),
 ];
 
 /// Rooms that hold mathematics alone: no tensor library, directly or through others.

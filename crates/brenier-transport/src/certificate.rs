@@ -85,7 +85,8 @@ pub struct Optimality {
     pub push_forward_mean: f64,
     /// `|A S_s A - S_t|_F` on the range of the source, over `|S_t|_F` (of the regularised covariances, if regularised).
     pub push_forward_covariance: f64,
-    /// Share of the target's variance outside the range of the source, which no affine map can produce.
+    /// Share of the target's variance outside the range of the source, which a map that leaves the source's null space
+    /// as it is cannot produce.
     pub unreachable: f64,
     /// `|A - A^T|_F / |A|_F`.
     pub symmetry: f64,
@@ -95,7 +96,8 @@ pub struct Optimality {
     pub max_eigenvalue: f64,
     /// `tr((A - I) S_s (A - I)) + |m_t - m_s|^2`, the mean squared length of a step.
     pub transport_cost: f64,
-    /// `W2^2` between the source and the reachable part of the target, by the nuclear norm; equals the cost.
+    /// `W2^2` between the source and the reachable part of the target, found apart from the map: by the nuclear norm, or
+    /// as the lower bound that duality gives (see [`monge`](crate::monge())). Equals the cost.
     pub w2_squared: f64,
     /// What rounding can explain in any of these, relative.
     pub tolerance: f64,

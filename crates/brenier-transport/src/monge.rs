@@ -40,6 +40,13 @@ pub struct Monge {
 /// which is the optimal map on the range of the source (`s^2` above `dim * eps` of the largest) and the identity on
 /// its null space, where an optimal map does not exist. If both isotropic parts are zero, `c = 1`.
 ///
+/// That no map is cheaper is shown by the nuclear norm of the factors' product. [`fit`](crate::fit()) on fewer rows than
+/// columns, both covariances regularised, shows it by duality instead, which holds for any positive definite `A`:
+///
+/// ```text
+/// W2^2 >= |m_t - m_s|^2 + tr S_s + tr S_t - tr(A S_s) - tr(A^{-1} S_t)
+/// ```
+///
 /// # Errors
 /// [`TransportError::Widths`]; [`TransportError::Certificate`] if the result is off by more than rounding explains.
 ///

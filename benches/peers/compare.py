@@ -6,6 +6,7 @@ POT at d = 4096 takes minutes, and is run once.
 """
 
 import json
+import os
 import pathlib
 import platform
 import time
@@ -88,7 +89,7 @@ def main():
         "`cargo bench -p brenier-benches`, in one run on one machine. Ours: criterion's median; the peer: the best of a few",
         "(of one for POT at d = 4096). `off`: largest difference of mapped source rows, relative to the largest entry.",
         "",
-        f"{processor()}, {__import__('os').cpu_count()} cores; {platform.system()}; Python {platform.python_version()}, "
+        f"{processor()}, {os.cpu_count()} cores; {platform.system()}; Python {platform.python_version()}, "
         f"NumPy {np.__version__}, POT {ot.__version__}.",
         "",
         "| job | peer | peer, ms | Brenier, ms | ratio | off |",

@@ -4,7 +4,7 @@
 //! while it is in the nearest cache. Sums run in a fixed order over fixed lanes, so the bits depend neither on the
 //! number of threads nor on the instruction set.
 
-use faer::{ColMut, ColRef, MatMut};
+use faer::{ColMut, MatMut};
 use pulp::Arch;
 
 use crate::LowRank;
@@ -93,9 +93,8 @@ impl Plan<'_> {
                     *wide = x.widen() - mean;
                 }
             }
-            for (k, v) in self.map.v.col_iter().enumerate() {
-                let Some(v) = contiguous(v) else { continue };
-                let v = &v[start..start + width];
+            for k in 0..self.map.v.ncols() {
+                let v = &self.map.v.col_as_slice(k)[start..start + width];
                 for (z, wide) in z.iter_mut().zip(&wide[..count]) {
                     z[k] += inner_product(&wide[..width], v);
                 }
@@ -113,9 +112,8 @@ impl Plan<'_> {
                     *moved = self.grow * (x.widen() - mean) + constant;
                 }
             }
-            for (k, u) in self.map.u.col_iter().enumerate() {
-                let Some(u) = contiguous(u) else { continue };
-                let u = &u[start..start + width];
+            for k in 0..self.map.u.ncols() {
+                let u = &self.map.u.col_as_slice(k)[start..start + width];
                 for (z, moved) in z.iter().zip(&mut moved[..count]) {
                     let z = z[k];
                     for (moved, u) in moved[..width].iter_mut().zip(u) {
@@ -150,8 +148,39 @@ fn inner_product(a: &[f64], b: &[f64]) -> f64 {
     lanes.iter().sum::<f64>() + rest
 }
 
-/// A column of a matrix that owns its memory, as it lies there: always in one piece.
-#[inline(always)]
-fn contiguous(column: ColRef<'_, f64>) -> Option<&[f64]> {
-    Some(column.try_as_col_major()?.as_slice())
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use faer::Mat;
+
+    use crate::{Affine, LowRank, RowMap};
+
+    #[test]
+    fn rows_in_one_pass_go_where_matrix_products_take_them() {
+        // Widths about the edges of lanes and of columns held at once, counts about the edges of groups and blocks.
+        for (n, d, rank) in [(1, 1, 1), (5, 7, 3), (4, 256, 16), (66, 257, 2), (131, 603, 5)] {
+            let wave = |i: usize, j: usize, by: f64| ((i * 31 + j * 17 + 1) as f64 * by).sin();
+            let map = LowRank {
+                scale: 0.7,
+                mean: (0..d).map(|j| wave(j, 0, 0.3)).collect(),
+                offset: (0..d).map(|j| wave(j, 1, 0.4)).collect(),
+                u: Mat::from_fn(d, rank, |i, j| wave(i, j, 0.5)),
+                v: Mat::from_fn(d, rank, |i, j| wave(i, j, 0.6)),
+            };
+            let map = RowMap::new(Affine::LowRank(map)).unwrap();
+            let mut columns = Mat::from_fn(n, d, |i, j| wave(i, j, 0.7));
+            let mut rows = columns.transpose().to_owned();
+            map.apply_rows(columns.as_mut(), 0.8).unwrap();
+            map.apply_rows(rows.as_mut().transpose_mut(), 0.8).unwrap();
+            for i in 0..n {
+                for j in 0..d {
+                    let (found, expected) = (rows[(j, i)], columns[(i, j)]);
+                    assert!(
+                        (found - expected).abs() <= 1e-12 * d as f64,
+                        "{n} x {d}: {found} is not {expected}"
+                    );
+                }
+            }
+        }
+    }
 }

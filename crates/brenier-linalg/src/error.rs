@@ -56,6 +56,16 @@ pub enum LinalgError {
         /// Cap of the second.
         right: usize,
     },
+    /// Parts that no stream of rows leaves behind.
+    #[error("moments: {part} is {}, but {expected} was expected", plain(*.found))]
+    Moments {
+        /// Which part, and where in it.
+        part: String,
+        /// Its value.
+        found: f64,
+        /// What it may be.
+        expected: String,
+    },
     /// A matrix that had to be square, or of a given size.
     #[error("expected a matrix of shape {expected:?}, found {found:?}")]
     Shape {
@@ -114,4 +124,9 @@ pub enum LinalgError {
         /// Size of the matrix.
         size: usize,
     },
+}
+
+/// A number as short as it can be told: counts without a fraction, the rest with an exponent.
+fn plain(number: f64) -> String {
+    if number.fract() == 0.0 && number.abs() < 1e16 { format!("{number}") } else { format!("{number:e}") }
 }

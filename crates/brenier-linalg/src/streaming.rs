@@ -4,7 +4,7 @@ use crate::{
 use faer::{Mat, MatRef};
 
 /// The largest magnitude of a value that goes in: its square, summed over any stream, stays finite.
-const LIMIT: f64 = 1e100;
+pub(crate) const LIMIT: f64 = 1e100;
 
 /// Mean and covariance factor of a stream of rows: any number of them in bounded memory, on any number of machines,
 /// merged in any order.
@@ -42,6 +42,7 @@ const LIMIT: f64 = 1e100;
 ///
 /// The rows go in one at a time, so that the state is the same bits however a stream is cut into batches, and whatever
 /// the number of threads. Merges in another order give another `S'` within the same kind of bound.
+/// [`Moments::into_parts`] and [`Moments::from_parts`] open the state and close it again, to be kept in a file.
 ///
 /// # Memory
 /// At most `2 min(cap, d) * d` numbers; a shrink takes about `cap * d` more while it lasts, two to three times that
@@ -76,13 +77,13 @@ const LIMIT: f64 = 1e100;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
-    cap: usize,
-    count: usize,
-    mean: Vec<f64>,
+    pub(crate) cap: usize,
+    pub(crate) count: usize,
+    pub(crate) mean: Vec<f64>,
     /// `R`, row after row.
-    rows: Vec<f64>,
-    delta: f64,
-    removed: f64,
+    pub(crate) rows: Vec<f64>,
+    pub(crate) delta: f64,
+    pub(crate) removed: f64,
 }
 
 impl Moments {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum MapError {
     /// A part of a map whose size does not fit the others.
-    #[error("map: `{part}` is {}, but {} was expected", shape(.found), shape(.expected))]
+    #[error("map: `{part}` is {}, but {} was expected", shape_in_words(.found), shape_in_words(.expected))]
     Shape {
         /// Name of the part, as in the file.
         part: &'static str,
@@ -81,19 +81,23 @@ pub enum MapError {
         /// Its answer.
         source: std::io::Error,
     },
-    /// Bytes that are no map file, or a damaged one.
-    #[error("{}: not a readable map file: {}", .path.display(), plain(.reason))]
+    /// Bytes that are no file of the kind expected, or a damaged one.
+    #[error("{}: not a readable {what} file: {}", .path.display(), plain(.reason))]
     Unreadable {
         /// The file.
         path: PathBuf,
+        /// What it was to hold: `map`, or what another format holds.
+        what: &'static str,
         /// What is wrong with it.
         reason: String,
     },
-    /// A map file of another version of the format.
-    #[error("{}: the map file has format `{}`, but this program reads `{expected}`; fit the map again or use a program that reads it", .path.display(), plain(.found))]
+    /// A file of another version of the format.
+    #[error("{}: the {what} file has format `{}`, but this program reads `{expected}`; make the file again or use a program that reads it", .path.display(), plain(.found))]
     Version {
         /// The file.
         path: PathBuf,
+        /// What it holds.
+        what: &'static str,
         /// The format that this crate reads.
         expected: &'static str,
         /// The file's format.
@@ -115,15 +119,17 @@ pub enum MapError {
         /// The key.
         key: String,
     },
-    /// A map file that cannot be laid out.
-    #[error("cannot lay out the map file: {reason}")]
+    /// A file that cannot be laid out.
+    #[error("cannot lay out the {what} file: {reason}")]
     Layout {
+        /// What it was to hold.
+        what: &'static str,
         /// Why.
         reason: String,
     },
 }
 
-fn shape(shape: &[usize]) -> String {
+pub(crate) fn shape_in_words(shape: &[usize]) -> String {
     match shape {
         [] => "a number".to_owned(),
         [n] => format!("of length {n}"),

@@ -15,6 +15,7 @@
 //! * [`Dense`]: any matrix, for small widths.
 //! * [`Mixture`]: affine maps in few coordinates, blended by the probabilities of a Gaussian mixture.
 //! * [`MapFile`]: several maps with what was measured of them, as one safetensors file.
+//! * [`container`]: how such a file is written and read, for other things that are kept beside maps.
 //!
 //! How a map is estimated is not known here, nor is any model.
 //!
@@ -52,6 +53,7 @@
 
 mod affine;
 mod algebra;
+pub mod container;
 mod error;
 mod file;
 mod gate;

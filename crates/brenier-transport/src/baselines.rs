@@ -1,5 +1,5 @@
 use crate::fit::Pair;
-use crate::{Covariance, FitOptions, Method, TransportError};
+use crate::{Covariance, FitOptions, Gaussian, Method, TransportError};
 use brenier_linalg::mean;
 use brenier_map::{Affine, Diagonal, LowRank};
 use faer::{Mat, MatRef};
@@ -10,14 +10,19 @@ const ACT_LEAST_DEVIATION: f64 = 1e-4;
 
 /// `x + m_t - m_s`.
 pub(crate) fn mean_shift(pair: &Pair<'_>) -> Affine {
-    let (source, target) = (mean(pair.source), mean(pair.target));
-    let offset = target.iter().zip(&source).map(|(t, s)| t - s).collect();
+    shift_between(&mean(pair.source), &mean(pair.target))
+}
+
+/// [`mean_shift`] from the two means alone.
+pub(crate) fn shift_between(source: &[f64], target: &[f64]) -> Affine {
+    let d = source.len();
+    let offset = target.iter().zip(source).map(|(t, s)| t - s).collect();
     Affine::LowRank(LowRank {
         scale: 1.0,
-        mean: source,
+        mean: source.to_vec(),
         offset,
-        u: Mat::zeros(pair.dim(), 0),
-        v: Mat::zeros(pair.dim(), 0),
+        u: Mat::zeros(d, 0),
+        v: Mat::zeros(d, 0),
     })
 }
 
@@ -27,19 +32,27 @@ pub(crate) fn mean_shift(pair: &Pair<'_>) -> Affine {
 /// References: A. Arditi et al., "Refusal in language models is mediated by a single direction", 2024; T. Marshall,
 /// A. Scherlis & N. Belrose, "Refusal in LLMs is an affine function", 2024.
 pub(crate) fn projection(pair: &Pair<'_>, method: Method) -> Result<Affine, TransportError> {
-    let (source, target) = (mean(pair.source), mean(pair.target));
-    let d = pair.dim();
-    let mut direction: Vec<f64> = source.iter().zip(&target).map(|(s, t)| s - t).collect();
+    projection_between(&mean(pair.source), &mean(pair.target), method)
+}
+
+/// [`projection`] from the two means alone.
+pub(crate) fn projection_between(
+    source: &[f64],
+    target: &[f64],
+    method: Method,
+) -> Result<Affine, TransportError> {
+    let d = source.len();
+    let mut direction: Vec<f64> = source.iter().zip(target).map(|(s, t)| s - t).collect();
     let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
     let distance = norm(&direction);
     // The means themselves are known to eps; a difference of that size has no direction.
-    if distance <= 8.0 * f64::EPSILON * norm(&source).max(norm(&target)) {
+    if distance <= 8.0 * f64::EPSILON * norm(source).max(norm(target)) {
         return Err(TransportError::SameMean { method, distance });
     }
     direction.iter_mut().for_each(|x| *x /= distance);
     Ok(Affine::LowRank(LowRank {
         scale: 1.0,
-        mean: if method == Method::Ace { target } else { vec![0.0; d] },
+        mean: if method == Method::Ace { target.to_vec() } else { vec![0.0; d] },
         offset: vec![0.0; d],
         u: Mat::from_fn(d, 1, |j, _| -direction[j]),
         v: Mat::from_fn(d, 1, |j, _| direction[j]),
@@ -93,6 +106,28 @@ pub(crate) fn act(pair: &Pair<'_>, method: Method, options: &FitOptions) -> (Aff
     (Affine::Diagonal(map), skipped)
 }
 
+/// [`act`] everywhere from the two Gaussians alone, for [`Method::ActMean`] and [`Method::ActGaussian`].
+pub(crate) fn act_between(source: &Gaussian, target: &Gaussian, method: Method) -> (Diagonal, usize) {
+    let d = source.dim();
+    let mut map = Diagonal { weight: vec![1.0; d], bias: vec![0.0; d], range: None };
+    let mut skipped = 0;
+    let deviation = |of: &Gaussian, j: usize| of.factor().col(j).iter().map(|x| x * x).sum::<f64>().sqrt();
+    for j in 0..d {
+        let weight = match method {
+            Method::ActMean => Some(1.0),
+            _ => slope_between(deviation(source, j), deviation(target, j)),
+        };
+        match weight {
+            Some(weight) => {
+                map.weight[j] = weight;
+                map.bias[j] = target.mean()[j] - weight * source.mean()[j];
+            }
+            None => skipped += 1,
+        }
+    }
+    (map, skipped)
+}
+
 fn sorted(rows: MatRef<'_, f64>, column: usize) -> Vec<f64> {
     let mut values: Vec<f64> = rows.col(column).iter().copied().collect();
     values.sort_by(f64::total_cmp);
@@ -124,7 +159,11 @@ fn ratio_of_deviations(
     let deviation = |x: &[f64], m: f64| {
         (x.iter().map(|x| (x - m) * (x - m)).sum::<f64>() / covariance.divisor(x.len())).sqrt()
     };
-    let (from, to) = (deviation(a, mean_a), deviation(b, mean_b));
+    slope_between(deviation(a, mean_a), deviation(b, mean_b))
+}
+
+/// The ratio of two deviations; none where either is too small for AcT.
+fn slope_between(from: f64, to: f64) -> Option<f64> {
     (from > ACT_LEAST_DEVIATION && to > ACT_LEAST_DEVIATION).then(|| to / from)
 }
 

@@ -63,6 +63,9 @@ pub struct Certificate {
     /// Intervals over resamples of the rows, if asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
+    /// What the moments that the map was fitted to may have lost of the rows, if it was fitted to moments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sketch: Option<crate::Sketch>,
     /// What the map does to the rows it was fitted on.
     pub train: Quality,
     /// What it does to rows kept out of the fit, if any were given.
@@ -103,18 +106,22 @@ pub struct Optimality {
     pub tolerance: f64,
 }
 
-/// What a map does to a set of rows, measured on the rows themselves (gate included, strength 1).
+/// What a map does to a set of rows, measured on the rows themselves (gate included, strength 1). Of a fit from
+/// moments, what follows from these; what cannot be known without rows is NaN here, and `null` in JSON.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// W2 between the empirical Gaussians of source and target, in the units of the activations.
     pub w2_before: f64,
     /// The same after the source rows are mapped.
+    #[serde(with = "crate::unknown")]
     pub w2_after: f64,
     /// `w2_after / w2_before`; none where the two coincide already.
     pub w2_ratio: Option<f64>,
     /// Root mean square step of the source rows.
+    #[serde(with = "crate::unknown")]
     pub source_step: f64,
     /// Root mean square step of the target rows, which should stay where they are.
+    #[serde(with = "crate::unknown")]
     pub target_step: f64,
     /// How well the gate tells the classes apart.
     pub gate: Option<GateQuality>,

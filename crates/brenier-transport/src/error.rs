@@ -83,6 +83,14 @@ pub enum TransportError {
         /// What it may be.
         expected: &'static str,
     },
+    /// Something that takes more than a mean and a covariance.
+    #[error("{what} needs the rows themselves, and moments keep none: {instead}")]
+    NeedsRows {
+        /// What was asked for.
+        what: String,
+        /// What to do instead.
+        instead: &'static str,
+    },
     /// The means coincide, so there is no direction from one to the other.
     #[error(
         "source and target have the same mean to rounding (|m_s - m_t| = {distance:e}): method {method} has no direction to act on"

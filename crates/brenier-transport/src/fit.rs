@@ -19,7 +19,7 @@ use brenier_map::{Affine, RowMap};
 use faer::{Mat, MatRef};
 
 /// Largest magnitude of an input: sums of its fourth power over any number of rows stay finite.
-const LIMIT: f64 = 1e60;
+pub(crate) const LIMIT: f64 = 1e60;
 
 /// A fitted map with its certificate.
 #[derive(Debug, Clone)]
@@ -124,6 +124,7 @@ pub fn fit(
         erasure: made.erasure,
         control: made.control,
         bootstrap: boot,
+        sketch: None,
         train,
         held_out: held_out.map(|(_, _, quality)| quality),
     };
@@ -163,28 +164,28 @@ pub(crate) fn checked_pair<'a>(
 }
 
 /// What a method makes, before it is measured.
-struct Made {
-    affine: Affine,
-    norm: f64,
-    gate: Option<brenier_map::Gate>,
-    gate_shrinkage: Option<[f64; 2]>,
-    optimality: Option<Optimality>,
-    entropic: Option<EntropicLaws>,
-    mixture: Option<MixtureLaws>,
-    calibration: Option<Calibration>,
-    erasure: Option<ErasureLaws>,
-    control: Option<Optimality>,
+pub(crate) struct Made {
+    pub affine: Affine,
+    pub norm: f64,
+    pub gate: Option<brenier_map::Gate>,
+    pub gate_shrinkage: Option<[f64; 2]>,
+    pub optimality: Option<Optimality>,
+    pub entropic: Option<EntropicLaws>,
+    pub mixture: Option<MixtureLaws>,
+    pub calibration: Option<Calibration>,
+    pub erasure: Option<ErasureLaws>,
+    pub control: Option<Optimality>,
     /// The coordinates in which the map is optimal, if not all.
-    basis: Option<Mat<f64>>,
+    pub basis: Option<Mat<f64>>,
     /// The map in the coordinates of the rows, if it was found there.
-    spanned: Option<Spanned>,
-    shrinkage: Option<[f64; 2]>,
-    explained: Option<f64>,
-    skipped: Option<usize>,
+    pub spanned: Option<Spanned>,
+    pub shrinkage: Option<[f64; 2]>,
+    pub explained: Option<f64>,
+    pub skipped: Option<usize>,
 }
 
 impl Made {
-    fn plain(affine: Affine, norm: f64) -> Self {
+    pub(crate) fn plain(affine: Affine, norm: f64) -> Self {
         Self {
             affine,
             norm,
@@ -265,34 +266,12 @@ fn estimate(
                     ..Made::plain(Affine::LowRank(map), optimality.max_eigenvalue)
                 });
             }
-            let gaussian = |rows| Gaussian::estimate(rows, options.covariance, options.shrinkage, reg);
-            let ((source, a), (target, b)) = (gaussian(pair.source)?, gaussian(pair.target)?);
-            let map = monge(&source, &target)?;
-            let optimality = map.optimality().clone();
-            Made {
-                optimality: Some(optimality.clone()),
-                shrinkage: Some([a, b]),
-                ..Made::plain(map.affine(), optimality.max_eigenvalue)
-            }
-        }
-        Method::Entropic => {
             let (source, target, shrinkage) = gaussians(pair, options)?;
-            let map = entropic(&source, &target, options.entropic_sigma.sigma(&source, &target))?;
-            let laws = map.laws().clone();
-            Made {
-                shrinkage: Some(shrinkage),
-                entropic: Some(laws.clone()),
-                ..Made::plain(map.affine(), laws.max_eigenvalue)
-            }
+            between(method, &source, &target, shrinkage, options)?
         }
-        Method::Whitening => {
+        Method::Entropic | Method::Whitening => {
             let (source, target, shrinkage) = gaussians(pair, options)?;
-            let made = whitening(&source, &target)?;
-            Made {
-                shrinkage: Some(shrinkage),
-                control: Some(made.control),
-                ..Made::plain(made.affine, made.norm)
-            }
+            between(method, &source, &target, shrinkage, options)?
         }
         Method::Leace => {
             let made = leace(pair, options)?;
@@ -313,6 +292,37 @@ fn estimate(
             Made { skipped: Some(skipped), ..Made::plain(affine, norm) }
         }
     })
+}
+
+/// A map in all dimensions between two regularised Gaussians: [`Method::Entropic`], [`Method::Whitening`], else the
+/// optimal one.
+pub(crate) fn between(
+    method: Method,
+    source: &Gaussian,
+    target: &Gaussian,
+    shrinkage: [f64; 2],
+    options: &FitOptions,
+) -> Result<Made, TransportError> {
+    let made = match method {
+        Method::Entropic => {
+            let map = entropic(source, target, options.entropic_sigma.sigma(source, target))?;
+            let laws = map.laws().clone();
+            Made { entropic: Some(laws.clone()), ..Made::plain(map.affine(), laws.max_eigenvalue) }
+        }
+        Method::Whitening => {
+            let made = whitening(source, target)?;
+            Made { control: Some(made.control), ..Made::plain(made.affine, made.norm) }
+        }
+        _ => {
+            let map = monge(source, target)?;
+            let optimality = map.optimality().clone();
+            Made {
+                optimality: Some(optimality.clone()),
+                ..Made::plain(map.affine(), optimality.max_eigenvalue)
+            }
+        }
+    };
+    Ok(Made { shrinkage: Some(shrinkage), ..made })
 }
 
 /// The gate and its shrinkages, and the calibration if one was asked for: then the gate has axes of its own.
@@ -363,8 +373,18 @@ fn check_mean(
     basis: Option<&Mat<f64>>,
     optimality: &mut Optimality,
 ) -> Result<(), TransportError> {
-    let (source, target) = (mean(pair.source), mean(pair.target));
-    let d = pair.dim();
+    check_means(&mean(pair.source), &mean(pair.target), map, basis, optimality)
+}
+
+/// The same of two means.
+pub(crate) fn check_means(
+    source: &[f64],
+    target: &[f64],
+    map: &RowMap,
+    basis: Option<&Mat<f64>>,
+    optimality: &mut Optimality,
+) -> Result<(), TransportError> {
+    let d = source.len();
     let mut moved = Mat::from_fn(1, d, |_, j| source[j]);
     map.apply_rows(moved.as_mut(), 1.0)?;
     let off = Mat::from_fn(d, 1, |j, _| moved[(0, j)] - target[j]);
@@ -373,7 +393,7 @@ fn check_mean(
         None => off,
     };
     let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let size = norm(&source).max(norm(&target)).max(optimality.w2_squared.sqrt());
+    let size = norm(source).max(norm(target)).max(optimality.w2_squared.sqrt());
     let found = if size > 0.0 { brenier_linalg::squared_norm(off.as_ref()).sqrt() / size } else { 0.0 };
     optimality.push_forward_mean = found;
     let allowed = optimality.tolerance * optimality.max_eigenvalue.max(1.0);

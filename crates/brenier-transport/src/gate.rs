@@ -1,5 +1,5 @@
 use crate::pca_ot::Axes;
-use crate::{FitOptions, Gaussian, Shrinkage, Side, TransportError};
+use crate::{FitOptions, Gaussian, Side, TransportError};
 use brenier_linalg::{JointBasis, Rows, gram, product, symmetric_inverse_root};
 use brenier_map::Gate;
 use faer::Mat;
@@ -20,19 +20,36 @@ pub(crate) fn gate_along(axes: &Axes, options: &FitOptions) -> Result<(Gate, [f6
     let k = axes.basis.ncols();
     let roots: Vec<f64> = axes.eigenvalues.iter().map(|value| value.sqrt()).collect();
     let whiten = |z: &Mat<f64>| Mat::from_fn(z.nrows(), k, |i, j| z[(i, j)] / roots[j]);
-    let (source, source_shrinkage) = natural(&whiten(&axes.source), Side::Source, options)?;
-    let (target, target_shrinkage) = natural(&whiten(&axes.target), Side::Target, options)?;
+    let estimate = |z: &Mat<f64>| {
+        let rows = whiten(z);
+        Gaussian::estimate(Rows::new(rows.as_ref())?, options.covariance, options.gate.shrinkage, 0.0)
+    };
+    let ((source, source_shrinkage), (target, target_shrinkage)) =
+        (estimate(&axes.source)?, estimate(&axes.target)?);
+    let gate = gate_between(&axes.basis, &roots, &axes.center, [&source, &target], options)?;
+    Ok((gate, [source_shrinkage, target_shrinkage]))
+}
+
+/// The gate between two Gaussians in coordinates `z = diag(1/roots) basis^T (x - center)`.
+pub(crate) fn gate_between(
+    basis: &Mat<f64>,
+    roots: &[f64],
+    center: &[f64],
+    [source, target]: [&Gaussian; 2],
+    options: &FitOptions,
+) -> Result<Gate, TransportError> {
+    let k = basis.ncols();
+    let (source, target) = (natural(source, Side::Source)?, natural(target, Side::Target)?);
     let prior = options.gate.prior;
-    let gate = Gate {
-        basis: Mat::from_fn(axes.basis.nrows(), k, |i, j| axes.basis[(i, j)] / roots[j]),
-        center: axes.center.clone(),
+    Ok(Gate {
+        basis: Mat::from_fn(basis.nrows(), k, |i, j| basis[(i, j)] / roots[j]),
+        center: center.to_vec(),
         constant: (prior / (1.0 - prior)).ln() + source.constant - target.constant,
         linear: source.linear.iter().zip(&target.linear).map(|(s, t)| s - t).collect(),
         quadratic: &source.quadratic - &target.quadratic,
         temperature: options.gate.temperature,
         threshold: options.gate.threshold,
-    };
-    Ok((gate, [source_shrinkage, target_shrinkage]))
+    })
 }
 
 /// `log N(z; m, S)` without `-(K/2) log 2 pi`, as `constant + linear . z + z^T quadratic z`.
@@ -42,11 +59,8 @@ struct Natural {
     quadratic: Mat<f64>,
 }
 
-fn natural(rows: &Mat<f64>, side: Side, options: &FitOptions) -> Result<(Natural, f64), TransportError> {
-    let k = rows.ncols();
-    let shrinkage: Shrinkage = options.gate.shrinkage;
-    let (gaussian, intensity) =
-        Gaussian::estimate(Rows::new(rows.as_ref())?, options.covariance, shrinkage, 0.0)?;
+fn natural(gaussian: &Gaussian, side: Side) -> Result<Natural, TransportError> {
+    let k = gaussian.dim();
     let factor = gaussian.factor_in(&JointBasis { vectors: None, rank: k });
     let root = symmetric_inverse_root(gram(factor.as_ref().transpose()).as_ref())?;
     if root.floored > 0 {
@@ -56,10 +70,9 @@ fn natural(rows: &Mat<f64>, side: Side, options: &FitOptions) -> Result<(Natural
     let mean = Mat::from_fn(k, 1, |j, _| gaussian.mean()[j]);
     let linear = product(precision.as_ref(), mean.as_ref());
     let at_mean: f64 = (0..k).map(|j| linear[(j, 0)] * mean[(j, 0)]).sum();
-    let natural = Natural {
+    Ok(Natural {
         constant: -0.5 * (root.log_determinant + at_mean),
         linear: (0..k).map(|j| linear[(j, 0)]).collect(),
         quadratic: Mat::from_fn(k, k, |i, j| -0.5 * precision[(i, j)]),
-    };
-    Ok((natural, intensity))
+    })
 }

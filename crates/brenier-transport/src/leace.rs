@@ -1,5 +1,6 @@
 use crate::fit::Pair;
-use crate::{FitOptions, Method, Shrinkage, TransportError};
+use crate::pca_ot::middle;
+use crate::{Covariance, FitOptions, Method, Shrinkage, TransportError};
 use brenier_linalg::{joint_basis, mean, product, relative_floor, squared_norm, thin_svd, transpose_product};
 use brenier_map::{Affine, LowRank};
 use faer::Mat;
@@ -57,16 +58,7 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
     let (n_s, n_t) = (pair.source.count(), pair.target.count());
     let (source_mean, target_mean) = (mean(pair.source), mean(pair.target));
     let share = n_s as f64 / (n_s + n_t) as f64;
-    let about: Vec<f64> =
-        source_mean.iter().zip(&target_mean).map(|(s, t)| share * s + (1.0 - share) * t).collect();
-    let apart = Mat::from_fn(d, 1, |j, _| source_mean[j] - target_mean[j]);
-    let distance = squared_norm(apart.as_ref()).sqrt();
-    let size = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-    // The means themselves are known to eps; a difference of that size has no direction.
-    if distance <= 8.0 * f64::EPSILON * size(&source_mean).max(size(&target_mean)) {
-        return Err(TransportError::SameMean { method: Method::Leace, distance });
-    }
-
+    let about = middle(&source_mean, &target_mean, share);
     let root = options.covariance.divisor(n_s + n_t).sqrt();
     let (s, t) = (pair.source.view(), pair.target.view());
     let pooled = Mat::from_fn(n_s + n_t, d, |i, j| {
@@ -76,7 +68,49 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
         Shrinkage::Fixed(0.0) => 0.0,
         other => other.intensity(pooled.as_ref())?,
     };
-    let basis = joint_basis(pooled.as_ref().subrows(0, n_s), pooled.as_ref().subrows(n_s, n_t))?;
+    let covariance = options.covariance;
+    erasure(Pooled {
+        means: [source_mean, target_mean],
+        counts: [n_s, n_t],
+        rows: pooled,
+        above: n_s,
+        covariance,
+        intensity,
+    })
+}
+
+/// All that an erasure is made from.
+pub(crate) struct Pooled {
+    /// Means of source and target, `[d]`.
+    pub means: [Vec<f64>; 2],
+    /// How many rows each has.
+    pub counts: [usize; 2],
+    /// A factor of the covariance of all rows of both classes together, `[m, d]`.
+    pub rows: Mat<f64>,
+    /// How many of its rows count as the source's where the two are weighed against each other.
+    pub above: usize,
+    /// What the factor's rows were divided by the root of.
+    pub covariance: Covariance,
+    /// Shrinkage intensity.
+    pub intensity: f64,
+}
+
+/// [`leace`] from a factor of the pooled covariance.
+pub(crate) fn erasure(of: Pooled) -> Result<Leace, TransportError> {
+    let Pooled { means: [source_mean, target_mean], counts: [n_s, n_t], rows: pooled, above, .. } = of;
+    let (d, m, intensity) = (source_mean.len(), pooled.nrows(), of.intensity);
+    let share = n_s as f64 / (n_s + n_t) as f64;
+    let about = middle(&source_mean, &target_mean, share);
+    let apart = Mat::from_fn(d, 1, |j, _| source_mean[j] - target_mean[j]);
+    let distance = squared_norm(apart.as_ref()).sqrt();
+    let size = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+    // The means themselves are known to eps; a difference of that size has no direction.
+    if distance <= 8.0 * f64::EPSILON * size(&source_mean).max(size(&target_mean)) {
+        return Err(TransportError::SameMean { method: Method::Leace, distance });
+    }
+
+    let (top, bottom) = pooled.as_ref().split_at_row(above);
+    let basis = joint_basis(top, bottom)?;
     let inside = |columns: &Mat<f64>| match &basis.vectors {
         Some(vectors) => transpose_product(vectors.as_ref(), columns.as_ref()),
         None => columns.clone(),
@@ -87,7 +121,7 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
     };
     let svd = thin_svd(rows.as_ref())?;
     let largest = svd.values.first().copied().unwrap_or(0.0);
-    let floor = relative_floor(d.max(n_s + n_t));
+    let floor = relative_floor(d.max(m));
     let kept = svd.values.iter().take_while(|&&s| s > 0.0 && s * s > floor * largest * largest).count();
     let axes = svd.right.as_ref().subcols(0, kept);
     let level = intensity * squared_norm(pooled.as_ref()) / d as f64;
@@ -114,12 +148,12 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
     };
 
     let condition = if kept > 0 { variance(0) / variance(kept - 1) } else { 1.0 };
-    let weight = share * (1.0 - share) * (n_s + n_t) as f64 / options.covariance.divisor(n_s + n_t);
+    let weight = share * (1.0 - share) * (n_s + n_t) as f64 / of.covariance.divisor(n_s + n_t);
     let mut laws = ErasureLaws {
         rank: kept,
         condition,
         predictable: weight * metric,
-        tolerance: TOLERANCE * relative_floor(d.max(n_s + n_t) + 16) * condition.sqrt().max(norm),
+        tolerance: TOLERANCE * relative_floor(d.max(m) + 16) * condition.sqrt().max(norm),
         ..ErasureLaws::default()
     };
     prove(&mut laws, &form, &apart, &pooled, intensity, level)?;

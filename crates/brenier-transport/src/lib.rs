@@ -3,8 +3,9 @@
 //!
 //! [`fit`] takes a [`Method`], the source rows (the behaviour to be changed), the target rows (the behaviour wanted)
 //! and [`FitOptions`], and gives a [`Fit`]: a [`RowMap`](brenier_map::RowMap) and its [`Certificate`].
-//! [`GaussianOtMap`] is the short way for f32 activations. Fits run in f64; no `d x d` matrix appears where there are
-//! fewer rows than columns.
+//! [`GaussianOtMap`] is the short way for f32 activations, and [`fit_moments`] the one for more rows than fit in memory: it
+//! takes [`Moments`], streamed, merged and kept in a [`MomentsFile`], and says what they may have lost. Fits run in f64;
+//! no `d x d` matrix appears where there are fewer rows than columns.
 //!
 //! | method | map | moves |
 //! |---|---|---|
@@ -73,12 +74,14 @@ mod em;
 mod entropic;
 mod error;
 mod fit;
+mod fit_moments;
 mod gate;
 mod gaussian;
 mod geodesic;
 mod leace;
 mod mixture;
 mod mixture_ot;
+mod moments_file;
 mod monge;
 mod options;
 mod ot_map;
@@ -86,27 +89,32 @@ mod pca_ot;
 mod plan;
 mod random;
 mod select;
+mod sketch;
 mod sliced;
 mod span;
 mod span_ot;
+mod unknown;
 mod whitening;
 
 pub use bootstrap::{Bootstrap, BootstrapOptions};
-pub use brenier_linalg::{Covariance, Shrinkage};
+pub use brenier_linalg::{Covariance, Moments, Shrinkage};
 pub use calibrate::{Calibration, CalibrationOptions, CalibrationScore, calibrate_gate};
 pub use certificate::{Certificate, GateQuality, Optimality, Quality};
 pub use em::{CountScore, MixtureCount, MixtureFit, MixtureOptions, MixtureReport, Stop, fit_mixture};
 pub use entropic::{Blur, Entropic, EntropicLaws, entropic};
 pub use error::{Side, TransportError};
 pub use fit::{Fit, fit};
+pub use fit_moments::fit_moments;
 pub use gaussian::{Gaussian, w2};
 pub use geodesic::{Barycenter, BarycenterOptions, barycenter, geodesic};
 pub use leace::ErasureLaws;
 pub use mixture::{GaussianMixture, MixtureError, mixture_map, mixture_plan};
 pub use mixture_ot::MixtureLaws;
+pub use moments_file::{MOMENTS_FORMAT, MomentsFile};
 pub use monge::{Monge, monge};
 pub use options::{FitOptions, GateOptions, Method, Pooling, Shift};
 pub use ot_map::{GaussianOtBuilder, GaussianOtMap};
 pub use plan::Plan;
 pub use select::{Candidate, Selection, select_components};
+pub use sketch::{Sketch, SketchBound};
 pub use sliced::{Sliced, SlicedOptions, directions, sliced_w2, w2_1d};

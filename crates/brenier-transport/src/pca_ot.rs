@@ -46,29 +46,44 @@ pub(crate) fn pca_ot(
     span: Option<&Span<'_>>,
     options: &FitOptions,
 ) -> Result<PcaOt, TransportError> {
-    let k = options.components;
     let axes = axes(pair, span, options)?;
     let reg = options.reg_abs.unwrap_or(0.0);
     let gaussian =
         |z: &Mat<f64>| Gaussian::estimate(Rows::new(z.as_ref())?, options.covariance, options.shrinkage, reg);
     let ((in_source, shrunk_source), (in_target, shrunk_target)) =
         (gaussian(&axes.source)?, gaussian(&axes.target)?);
-    let monge = monge(&in_source, &in_target)?;
+    let means = match span {
+        Some(span) => [span.source_mean.clone(), span.target_mean.clone()],
+        None => [mean(pair.source), mean(pair.target)],
+    };
+    let (affine, optimality, spanned) =
+        lifted(&axes.basis, axes.spanned.as_ref(), [&in_source, &in_target], means, options)?;
+    let shrinkage = [shrunk_source, shrunk_target];
+    Ok(PcaOt { affine, optimality, shrinkage, axes, spanned })
+}
+
+/// The optimal map between two Gaussians in the K coordinates of `basis`, lifted to all `d` with the identity on the
+/// complement; `means`: those of the classes, `[d]`. Also in the coordinates of the rows, if the axes are known there.
+pub(crate) fn lifted(
+    basis: &Mat<f64>,
+    spanned: Option<&Mat<f64>>,
+    [in_source, in_target]: [&Gaussian; 2],
+    [source_mean, target_mean]: [Vec<f64>; 2],
+    options: &FitOptions,
+) -> Result<(Affine, Optimality, Option<Spanned>), TransportError> {
+    let k = basis.ncols();
+    let monge = monge(in_source, in_target)?;
 
     let mut correction = monge.matrix();
     for i in 0..k {
         correction[(i, i)] -= 1.0;
     }
-    let (source_mean, target_mean) = match span {
-        Some(span) => (span.source_mean.clone(), span.target_mean.clone()),
-        None => (mean(pair.source), mean(pair.target)),
-    };
     let step = Mat::from_fn(k, 1, |k, _| in_target.mean()[k] - in_source.mean()[k]);
     let offset = match options.shift {
         Shift::Full => target_mean.iter().zip(&source_mean).map(|(t, s)| t - s).collect(),
-        Shift::Subspace => column(&product(axes.basis.as_ref(), step.as_ref())),
+        Shift::Subspace => column(&product(basis.as_ref(), step.as_ref())),
     };
-    let spanned = axes.spanned.as_ref().map(|v| Spanned {
+    let spanned = spanned.map(|v| Spanned {
         scale: 1.0,
         offset: match options.shift {
             Shift::Full => (0..v.nrows()).map(|i| if i + 1 == v.nrows() { 1.0 } else { 0.0 }).collect(),
@@ -81,12 +96,10 @@ pub(crate) fn pca_ot(
         scale: 1.0,
         mean: source_mean,
         offset,
-        u: product(axes.basis.as_ref(), correction.as_ref()),
-        v: axes.basis.clone(),
+        u: product(basis.as_ref(), correction.as_ref()),
+        v: basis.clone(),
     });
-    let shrinkage = [shrunk_source, shrunk_target];
-    let optimality = monge.optimality().clone();
-    Ok(PcaOt { affine, optimality, shrinkage, axes, spanned })
+    Ok((affine, monge.optimality().clone(), spanned))
 }
 
 /// The axes of the pooled rows, from inner products where these suffice.
@@ -102,7 +115,7 @@ pub(crate) fn axes(
 }
 
 /// The share of the source in the pool, and the weight of one row of each class.
-fn weights(n_s: usize, n_t: usize, pooling: Pooling) -> (f64, [f64; 2]) {
+pub(crate) fn weights(n_s: usize, n_t: usize, pooling: Pooling) -> (f64, [f64; 2]) {
     let share = match pooling {
         Pooling::Rows => n_s as f64 / (n_s + n_t) as f64,
         Pooling::Classes => 0.5,
@@ -110,7 +123,7 @@ fn weights(n_s: usize, n_t: usize, pooling: Pooling) -> (f64, [f64; 2]) {
     (share, [share / n_s as f64, (1.0 - share) / n_t as f64])
 }
 
-fn middle(source: &[f64], target: &[f64], share: f64) -> Vec<f64> {
+pub(crate) fn middle(source: &[f64], target: &[f64], share: f64) -> Vec<f64> {
     source.iter().zip(target).map(|(s, t)| share * s + (1.0 - share) * t).collect()
 }
 

@@ -1,0 +1,343 @@
+use crate::baselines::{act_between, projection_between, shift_between};
+use crate::fit::{LIMIT, Made, between, check_means};
+use crate::gate::gate_between;
+use crate::leace::{Pooled, erasure};
+use crate::pca_ot::{lifted, middle, weights};
+use crate::sketch::Known;
+use crate::{Certificate, Covariance, Fit, FitOptions, Gaussian, Method, Shrinkage, Side, TransportError};
+use brenier_linalg::{
+    LinalgError, Moments, Rows, effective_rank, pca, product, reduce, squared_norm, transpose_product,
+};
+use brenier_map::RowMap;
+use faer::{Mat, MatRef};
+
+impl Gaussian {
+    /// The Gaussian `N(m, S')` of moments, with `S'` the covariance of [`Moments::factor`]: that of the rows where
+    /// nothing was lost, and below it by at most [`Moments::bound`] elsewhere.
+    ///
+    /// # Errors
+    /// [`TransportError::Linalg`] if no row was taken in.
+    pub fn from_moments(moments: &Moments, covariance: Covariance) -> Result<Self, TransportError> {
+        if moments.count() == 0 {
+            return Err(LinalgError::TooFewRows { needed: 1, found: 0 }.into());
+        }
+        let factor = reduce(moments.factor(covariance));
+        Ok(Self { mean: moments.mean().to_vec(), factor, isotropic: 0.0 })
+    }
+
+    /// `N(m, (1 - a) S + (a tr S / d + reg) I)` for `N(m, S)` without an isotropic part.
+    fn regularised(&self, intensity: f64, reg: f64) -> Self {
+        let root = (1.0 - intensity).sqrt();
+        let factor = self.factor();
+        let level = intensity * squared_norm(factor) / self.dim() as f64;
+        Self {
+            mean: self.mean.clone(),
+            factor: Mat::from_fn(factor.nrows(), factor.ncols(), |i, j| root * factor[(i, j)]),
+            isotropic: reg + level,
+        }
+    }
+
+    /// The Gaussian of `z = diag(1/roots) P^T (x - center)`.
+    fn along(&self, basis: MatRef<'_, f64>, center: &[f64], roots: Option<&[f64]>) -> Self {
+        let away = Mat::from_fn(self.dim(), 1, |j, _| self.mean[j] - center[j]);
+        let (mean, factor) = (transpose_product(basis, away.as_ref()), product(self.factor(), basis));
+        let root = |j: usize| roots.map_or(1.0, |roots| roots[j]);
+        let factor = Mat::from_fn(factor.nrows(), factor.ncols(), |i, j| factor[(i, j)] / root(j));
+        let mean = (0..basis.ncols()).map(|j| mean[(j, 0)] / root(j)).collect();
+        Self { mean, factor: reduce(factor), isotropic: 0.0 }
+    }
+}
+
+/// Fits `method` from the moments of the source (the behaviour to be changed) to those of the target (the behaviour
+/// wanted): what [`fit`](crate::fit()) finds in the rows, to rounding, where the moments lost nothing.
+///
+/// The certificate's `sketch` says what they may have lost, and between which bounds the rows' own W2 lies. Its `train`
+/// follows from the two Gaussians: exactly for an affine map; for [`Method::Gated`] only `w2_before` is known.
+/// Effective ranks and laws are those of the moments' covariances.
+///
+/// Methods that need more than a mean and a covariance are refused ([`Method::Mixture`], [`Method::ActLinear`]), and so
+/// are options that do: [`Shrinkage::Auto`] (fourth moments; it is the default of the gate's shrinkage, so
+/// [`Method::Gated`] takes a number), the gate's calibration, AcT's quantiles, the bootstrap, the sliced distance.
+///
+/// ```
+/// use brenier_linalg::Rows;
+/// use brenier_transport::{FitOptions, Method, Moments, fit_moments};
+/// use faer::Mat;
+///
+/// let mut source = Moments::new(6, 8)?;
+/// let mut target = Moments::new(6, 8)?;
+/// for batch in 0..20 {
+///     let rows = Mat::from_fn(50, 6, |i, j| ((50 * batch + i) as f64 * (0.3 + 0.2 * j as f64)).sin());
+///     source.push(Rows::new(rows.as_ref())?)?;
+///     let rows = Mat::from_fn(50, 6, |i, j| 2.0 + 0.5 * ((50 * batch + i) as f64 * (0.4 + 0.1 * j as f64)).cos());
+///     target.push(Rows::new(rows.as_ref())?)?;
+/// }
+/// let fit = fit_moments(Method::PcaOt, &source, &target, &FitOptions::default())?;
+/// assert_eq!(fit.certificate.source_rows, 1000);
+/// assert!(fit.certificate.train.w2_after < fit.certificate.train.w2_before);
+/// assert_eq!(fit.certificate.sketch.unwrap().source.bound, 0.0); // no wider than the cap: nothing was lost
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`TransportError::NeedsRows`] as said above; else as [`fit`](crate::fit()), with [`TransportError::Rows`] for moments
+/// of too few rows or of values beyond 1e60.
+pub fn fit_moments(
+    method: Method,
+    source: &Moments,
+    target: &Moments,
+    options: &FitOptions,
+) -> Result<Fit, TransportError> {
+    options.check()?;
+    refuse_what_needs_rows(method, options)?;
+    let covariance = options.covariance;
+    if source.width() != target.width() {
+        let (expected, found) = (source.width(), target.width());
+        return Err(TransportError::Widths { side: Side::Target, expected, found });
+    }
+    let gaussians = [
+        checked(Side::Source, source, method, covariance)?,
+        checked(Side::Target, target, method, covariance)?,
+    ];
+    let known = Known { moments: [source, target], gaussians, covariance };
+    let [from, to] = &known.gaussians;
+
+    let mut made = estimate(method, &known, options)?;
+    let mut map = RowMap::new(made.affine)?;
+    if let Some(optimality) = made.optimality.as_mut().or(made.control.as_mut()) {
+        check_means(from.mean(), to.mean(), &map, made.basis.as_ref(), optimality)?;
+    }
+    if let Some(gate) = made.gate {
+        map = map.with_gate(gate)?;
+    }
+    let (train, sketch) = known.measure(&map, made.norm)?;
+    let regularised =
+        matches!(method, Method::PcaOt | Method::Gated | Method::Ot | Method::Entropic | Method::Whitening);
+    let certificate = Certificate {
+        method,
+        dim: from.dim(),
+        source_rows: source.count(),
+        target_rows: target.count(),
+        covariance: match covariance {
+            Covariance::Sample => "sample".to_owned(),
+            Covariance::Population => "population".to_owned(),
+        },
+        components: method.uses_components().then_some(options.components),
+        explained: made.explained,
+        shift: method.uses_components().then_some(options.shift),
+        shrinkage: made.shrinkage,
+        gate_shrinkage: made.gate_shrinkage,
+        reg_abs: if regularised { options.reg_abs.unwrap_or(0.0) } else { 0.0 },
+        effective_rank_source: effective_rank(from.factor()),
+        effective_rank_target: effective_rank(to.factor()),
+        norm: made.norm,
+        skipped: made.skipped,
+        optimality: made.optimality,
+        entropic: made.entropic,
+        erasure: made.erasure,
+        control: made.control,
+        mixture: None,
+        calibration: None,
+        bootstrap: None,
+        sketch: Some(sketch),
+        train,
+        held_out: None,
+    };
+    Ok(Fit { map, certificate, method })
+}
+
+fn refuse_what_needs_rows(method: Method, options: &FitOptions) -> Result<(), TransportError> {
+    let refuse = |what: String, instead| Err(TransportError::NeedsRows { what, instead });
+    let named = |why: &str| format!("method {method} ({why})");
+    match method {
+        Method::ActLinear => {
+            return refuse(named("sorted values"), "use act-gaussian, or fit to activations");
+        }
+        Method::Mixture => {
+            return refuse(named("expectation-maximisation"), "use gated, or fit to activations");
+        }
+        _ => {}
+    }
+    let shrinks = matches!(
+        method,
+        Method::PcaOt | Method::Gated | Method::Ot | Method::Entropic | Method::Whitening | Method::Leace
+    );
+    let number = "give a number in 0..=1";
+    if shrinks && !matches!(options.shrinkage, Shrinkage::Fixed(_)) {
+        return refuse("an estimated shrinkage (fourth moments)".to_owned(), number);
+    }
+    if method == Method::Gated {
+        if options.gate.calibrate.is_some() {
+            let instead = "give the gate's shrinkage and temperature, or fit to activations";
+            return refuse("calibration of the gate".to_owned(), instead);
+        }
+        if !matches!(options.gate.shrinkage, Shrinkage::Fixed(_)) {
+            return refuse("an estimated gate shrinkage (fourth moments)".to_owned(), number);
+        }
+    }
+    if matches!(method, Method::ActMean | Method::ActGaussian) && options.act_quantiles.is_some() {
+        return refuse("a range of quantiles".to_owned(), "leave the quantiles out, or fit to activations");
+    }
+    if options.bootstrap.is_some() {
+        return refuse("the bootstrap".to_owned(), "leave it out, or fit to activations");
+    }
+    if options.sliced.is_some() {
+        return refuse("the sliced distance".to_owned(), "leave it out, or fit to activations");
+    }
+    Ok(())
+}
+
+/// The Gaussian of one class, of enough rows and of values whose fourth powers can be summed.
+fn checked(
+    side: Side,
+    moments: &Moments,
+    method: Method,
+    covariance: Covariance,
+) -> Result<Gaussian, TransportError> {
+    let refuse = |error| Err(TransportError::Rows { side, error });
+    let (needed, found) = (method.least_rows(), moments.count());
+    if found < needed {
+        return refuse(LinalgError::TooFewRows { needed, found });
+    }
+    let gaussian = Gaussian::from_moments(moments, covariance)?;
+    let too_large = |x: &f64| x.abs() > LIMIT;
+    let in_mean = gaussian.mean().iter().copied().find(too_large).map(|found| ("a mean", found));
+    let in_factor = || gaussian.factor().col_iter().find_map(|column| column.iter().copied().find(too_large));
+    match in_mean.or_else(|| in_factor().map(|found| ("a deviation", found))) {
+        Some((part, found)) => {
+            let expected = format!("at most {LIMIT:e} in magnitude");
+            refuse(LinalgError::Moments { part: part.to_owned(), found, expected })
+        }
+        None => Ok(gaussian),
+    }
+}
+
+fn estimate(method: Method, known: &Known<'_>, options: &FitOptions) -> Result<Made, TransportError> {
+    let [source, target] = &known.gaussians;
+    let d = source.dim();
+    let fixed = |shrinkage: Shrinkage| match shrinkage {
+        Shrinkage::Fixed(intensity) => intensity,
+        _ => 0.0,
+    };
+    let (intensity, reg) = (fixed(options.shrinkage), options.reg_abs.unwrap_or(0.0));
+    Ok(match method {
+        Method::PcaOt | Method::Gated => {
+            let axes = Axes::of(known, options)?;
+            let k = axes.basis.ncols();
+            let [in_source, in_target] = [source, target]
+                .map(|of| of.along(axes.basis.as_ref(), &axes.center, None).regularised(intensity, reg));
+            let means = [source.mean().to_vec(), target.mean().to_vec()];
+            let (affine, optimality, _) =
+                lifted(&axes.basis, None, [&in_source, &in_target], means, options)?;
+            let of_gate = fixed(options.gate.shrinkage);
+            let gate = (method == Method::Gated).then(|| {
+                let roots: Vec<f64> = axes.eigenvalues.iter().map(|value| value.sqrt()).collect();
+                let [in_source, in_target] = [source, target].map(|of| {
+                    of.along(axes.basis.as_ref(), &axes.center, Some(&roots)).regularised(of_gate, 0.0)
+                });
+                gate_between(&axes.basis, &roots, &axes.center, [&in_source, &in_target], options)
+            });
+            let outside = if k < d { 1.0 } else { 0.0 };
+            let norm = optimality.max_eigenvalue.max(outside);
+            Made {
+                gate: gate.transpose()?,
+                gate_shrinkage: (method == Method::Gated).then_some([of_gate; 2]),
+                optimality: Some(optimality),
+                explained: Some(axes.eigenvalues.iter().sum::<f64>() / axes.total),
+                basis: Some(axes.basis),
+                shrinkage: Some([intensity; 2]),
+                ..Made::plain(affine, norm)
+            }
+        }
+        Method::Leace => {
+            let made = erasure(pooled(known, intensity))?;
+            Made {
+                shrinkage: Some([made.shrinkage; 2]),
+                erasure: Some(made.laws),
+                ..Made::plain(made.affine, made.norm)
+            }
+        }
+        Method::Mean => Made::plain(shift_between(source.mean(), target.mean()), 1.0),
+        Method::Rfa | Method::Ace => {
+            let affine = projection_between(source.mean(), target.mean(), method)?;
+            Made::plain(affine, if d > 1 { 1.0 } else { 0.0 })
+        }
+        Method::ActMean | Method::ActGaussian => {
+            let (map, skipped) = act_between(source, target, method);
+            let norm = map.weight.iter().fold(0.0_f64, |norm, w| norm.max(w.abs()));
+            Made { skipped: Some(skipped), ..Made::plain(brenier_map::Affine::Diagonal(map), norm) }
+        }
+        _ => {
+            let [source, target] = [source, target].map(|of| of.regularised(intensity, reg));
+            between(method, &source, &target, [intensity; 2], options)?
+        }
+    })
+}
+
+/// The leading principal axes of the pooled rows.
+struct Axes {
+    basis: Mat<f64>,
+    eigenvalues: Vec<f64>,
+    total: f64,
+    center: Vec<f64>,
+}
+
+impl Axes {
+    /// The pooled scatter about the centre `c = p m_s + (1 - p) m_t` of the pool is
+    /// `p S_s + (1 - p) S_t + p (1 - p) (m_t - m_s)(m_t - m_s)^T` with covariances that divide by n.
+    fn of(known: &Known<'_>, options: &FitOptions) -> Result<Self, TransportError> {
+        let [source, target] = &known.gaussians;
+        let [n_s, n_t] = known.moments.map(Moments::count);
+        let (share, [of_source, of_target]) = weights(n_s, n_t, options.pooling);
+        let divisor = |n| known.covariance.divisor(n);
+        let rows =
+            stacked(known, [of_source * divisor(n_s), of_target * divisor(n_t), share * (1.0 - share)]);
+        let zeros = vec![0.0; source.dim()];
+        let pca = pca(Rows::new(rows.as_ref())?, &zeros, Some(&vec![1.0; rows.nrows()]), options.components)
+            .map_err(|error| match error {
+                // The rows that were streamed, not those of the factors.
+                LinalgError::ComponentsExceedRank { components, rank, width, .. } => {
+                    let rows = n_s.saturating_add(n_t);
+                    LinalgError::ComponentsExceedRank { components, rank, rows, width }
+                }
+                other => other,
+            })?;
+        let center = middle(source.mean(), target.mean(), share);
+        Ok(Self { basis: pca.basis, eigenvalues: pca.eigenvalues, total: pca.total, center })
+    }
+}
+
+/// The factor of the covariance of all rows of both classes together.
+fn pooled(known: &Known<'_>, intensity: f64) -> Pooled {
+    let [source, target] = &known.gaussians;
+    let [n_s, n_t] = known.moments.map(Moments::count);
+    let divisor = |n| known.covariance.divisor(n);
+    let all = divisor(n_s.saturating_add(n_t));
+    let apart = n_s as f64 * (n_t as f64 / (n_s as f64 + n_t as f64));
+    Pooled {
+        means: [source.mean().to_vec(), target.mean().to_vec()],
+        counts: [n_s, n_t],
+        rows: stacked(known, [divisor(n_s) / all, divisor(n_t) / all, apart / all]),
+        above: source.factor().nrows(),
+        covariance: known.covariance,
+        intensity,
+    }
+}
+
+/// The factors of source and target above each other, and the difference of the means under them, each by the root of
+/// its weight.
+fn stacked(known: &Known<'_>, weights: [f64; 3]) -> Mat<f64> {
+    let [source, target] = &known.gaussians;
+    let [of_source, of_target, of_gap] = weights.map(f64::sqrt);
+    let (above, below) = (source.factor(), target.factor());
+    let (m, n) = (above.nrows(), below.nrows());
+    Mat::from_fn(m + n + 1, source.dim(), |i, j| {
+        if i < m {
+            of_source * above[(i, j)]
+        } else if i < m + n {
+            of_target * below[(i - m, j)]
+        } else {
+            of_gap * (target.mean()[j] - source.mean()[j])
+        }
+    })
+}

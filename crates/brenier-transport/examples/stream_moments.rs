@@ -6,7 +6,7 @@
 //!
 //! The rows are made up as they go by: uniform noise whose variance along turned axes falls as `(1 + j)^-1.5`, about a
 //! mean, from a counter, so that any run sees the same ones. Half of them are the source's.
-use brenier_linalg::Rows;
+use brenier_linalg::{Rows, squared_norm};
 use brenier_transport::{Covariance, FitOptions, Method, Moments, fit_moments};
 use faer::MatRef;
 use std::error::Error;
@@ -33,12 +33,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("peak memory after the streams: {}", peak_memory());
     for (name, moments) in [("source", &source), ("target", &target)] {
+        let factor = moments.factor(Covariance::Sample);
+        let removed = moments.removed(Covariance::Sample);
         println!(
-            "{name}: count {}, factor of {} rows, bound {:.3e}, trace removed {:.3e}",
+            "{name}: count {}, factor of {} rows, bound {:.3e}, trace {:.9} of which removed {removed:.3e}",
             moments.count(),
-            moments.factor(Covariance::Sample).nrows(),
+            factor.nrows(),
             moments.bound(Covariance::Sample),
-            moments.removed(Covariance::Sample),
+            squared_norm(factor.as_ref()) + removed,
         );
     }
 

@@ -1,5 +1,11 @@
 use crate::LinalgError;
 use faer::MatRef;
+use rayon::prelude::*;
+
+/// Rows or columns that a thread looks at in one go.
+const LINES: usize = 64;
+/// Below this many values all of them are looked at on the calling thread.
+const PARALLEL_FROM: usize = 1 << 16;
 
 /// A checked view of samples: `[n, d]`, `n >= 1`, `d >= 1`, every value finite.
 ///
@@ -67,9 +73,22 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The first place in row order; matrices lie column by column, so a quick pass in that order looks first.
-fn first_where(rows: MatRef<'_, f64>, wanted: impl Fn(f64) -> bool) -> Option<(usize, usize)> {
-    if !rows.col_iter().any(|column| column.iter().any(|&value| wanted(value))) {
+/// The first place in row order, after a quick look whether there is one.
+fn first_where(rows: MatRef<'_, f64>, wanted: impl Fn(f64) -> bool + Sync) -> Option<(usize, usize)> {
+    // Along the lines in which the values lie, without a branch inside of a line.
+    let lines = if rows.row_stride() == 1 { rows } else { rows.transpose() };
+    let any = |lines: MatRef<'_, f64>| {
+        lines.col_iter().any(|line| match line.try_as_col_major() {
+            Some(line) => line.as_slice().iter().fold(false, |any, &value| any | wanted(value)),
+            None => line.iter().any(|&value| wanted(value)),
+        })
+    };
+    let found = if rows.nrows() * rows.ncols() < PARALLEL_FROM {
+        any(lines)
+    } else {
+        lines.par_col_chunks(LINES).any(any)
+    };
+    if !found {
         return None;
     }
     let places = (0..rows.nrows()).flat_map(|row| (0..rows.ncols()).map(move |column| (row, column)));

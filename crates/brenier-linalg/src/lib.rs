@@ -45,7 +45,7 @@ pub use decompose::{
 pub use error::LinalgError;
 pub use leading::leading_eigen;
 pub use moments::{Covariance, center, factor, mean, reduce};
-pub use norms::{effective_rank, nuclear_norm_of_product, squared_norm, squared_norm_of_gram};
+pub use norms::{effective_rank, nuclear_norm, nuclear_norm_of_product, squared_norm, squared_norm_of_gram};
 pub use pca::{Pca, pca};
 pub use product::{
     gram, gram_of_stack, product, product_with_transpose, stack_transpose_product, transpose_product,

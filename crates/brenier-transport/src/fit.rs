@@ -64,10 +64,20 @@ pub fn fit(
     }
 
     let span = Span::new(&pair);
-    let mut made = estimate(method, &pair, span.as_ref(), options)?;
+    // The distance before the map needs no map.
+    let in_span = span.as_ref().filter(|_| matches!(method, Method::PcaOt | Method::Gated | Method::Ot));
+    let (made, before) = rayon::join(
+        || estimate(method, &pair, span.as_ref(), options),
+        || in_span.map(Span::nuclear_norm).transpose(),
+    );
+    let (mut made, before) = (made?, before?);
     let mut map = RowMap::new(made.affine)?;
     if let Some(optimality) = made.optimality.as_mut().or(made.control.as_mut()) {
-        check_mean(&pair, &map, made.basis.as_ref(), optimality)?;
+        let means = match &span {
+            Some(span) => (span.source_mean.clone(), span.target_mean.clone()),
+            None => (mean(pair.source), mean(pair.target)),
+        };
+        check_mean(means, &map, made.basis.as_ref(), optimality)?;
     }
     if let Some(gate) = made.gate {
         map = map.with_gate(gate)?;
@@ -80,8 +90,10 @@ pub fn fit(
         }
         None => [rank(pair.source), rank(pair.target)],
     };
-    let mut train = match (&span, &made.spanned) {
-        (Some(span), Some(spanned)) => span.measure(spanned, &map, options.covariance)?,
+    let mut train = match (&span, &made.spanned, before) {
+        (Some(span), Some(spanned), Some(before)) => {
+            span.measure(spanned, map.gate(), options.covariance, before)?
+        }
         _ => measure(&map, source, target, options.covariance)?,
     };
     let boot = options.bootstrap.as_ref();
@@ -358,13 +370,12 @@ fn checked(side: Side, rows: MatRef<'_, f64>, least: usize) -> Result<Rows<'_>, 
 
 /// `|T(m_s) - m_t|`, in the coordinates in which the map is optimal, relative to the size of means and spread.
 fn check_mean(
-    pair: &Pair<'_>,
+    (source, target): (Vec<f64>, Vec<f64>),
     map: &RowMap,
     basis: Option<&Mat<f64>>,
     optimality: &mut Optimality,
 ) -> Result<(), TransportError> {
-    let (source, target) = (mean(pair.source), mean(pair.target));
-    let d = pair.dim();
+    let d = map.dim();
     let mut moved = Mat::from_fn(1, d, |_, j| source[j]);
     map.apply_rows(moved.as_mut(), 1.0)?;
     let off = Mat::from_fn(d, 1, |j, _| moved[(0, j)] - target[j]);

@@ -3,7 +3,7 @@ use crate::fit::Pair;
 use crate::span::{Span, Spanned};
 use crate::{FitOptions, Gaussian, Pooling, Shift, TransportError, monge};
 use brenier_linalg::{
-    Eigen, Rows, center, gram, mean, pca, product, relative_floor, symmetric_eigen, symmetric_inverse_root,
+    Eigen, Rows, center, gram, leading_eigen, mean, pca, product, relative_floor, symmetric_inverse_root,
 };
 use brenier_map::{Affine, LowRank};
 use faer::Mat;
@@ -68,14 +68,12 @@ pub(crate) fn pca_ot(
         Shift::Full => target_mean.iter().zip(&source_mean).map(|(t, s)| t - s).collect(),
         Shift::Subspace => column(&product(axes.basis.as_ref(), step.as_ref())),
     };
-    let spanned = axes.spanned.as_ref().map(|v| Spanned {
-        scale: 1.0,
-        offset: match options.shift {
-            Shift::Full => (0..v.nrows()).map(|i| if i + 1 == v.nrows() { 1.0 } else { 0.0 }).collect(),
+    let spanned = span.zip(axes.spanned.as_ref()).map(|(span, v)| {
+        let offset = match options.shift {
+            Shift::Full => span.gap(),
             Shift::Subspace => column(&product(v.as_ref(), step.as_ref())),
-        },
-        u: product(v.as_ref(), correction.as_ref()),
-        v: v.clone(),
+        };
+        Spanned::new(span, 1.0, offset, product(v.as_ref(), correction.as_ref()).as_ref(), v.as_ref())
     });
     let affine = Affine::LowRank(LowRank {
         scale: 1.0,
@@ -148,13 +146,16 @@ fn axes_of_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<Axes>, T
     let root = [weight[0].sqrt(), weight[1].sqrt()];
     let root = |i: usize| root[usize::from(i >= n_s)];
     let g = &span.gram;
-    let between = |i: usize, j: usize| {
-        g[(i, j)] + part(i) * g[(n, j)] + part(j) * g[(i, n)] + part(i) * part(j) * g[(n, n)]
-    };
-    let pooled = Mat::from_fn(n, n, |i, j| root(i) * root(j) * between(i, j));
+    let mut pooled = Mat::zeros(n, n);
+    for j in 0..n {
+        let (own, with_gap) = (part(j), g[(n, j)] + part(j) * g[(n, n)]);
+        let entries = pooled.col_as_slice_mut(j).iter_mut().zip(g.col_as_slice(j).iter().zip(g.col_as_slice(n)));
+        for (i, (entry, (z, gap))) in entries.enumerate() {
+            *entry = root(i) * root(j) * (z + part(i) * with_gap + own * gap);
+        }
+    }
     let total = (0..n).map(|i| pooled[(i, i)]).sum();
-    let Eigen { values, vectors } = symmetric_eigen(pooled.as_ref())?;
-    let values = values[..k].to_vec();
+    let Eigen { values, vectors } = leading_eigen(pooled.as_ref(), k)?;
     let floor = relative_floor(n.max(span.source_mean.len())) * values[0];
     let resolved =
         values.iter().all(|&value| value > floor && span.resolves(value / weight[0].max(weight[1])));

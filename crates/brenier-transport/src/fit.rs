@@ -16,7 +16,7 @@ use crate::{
 };
 use brenier_linalg::{Rows, effective_rank, factor, mean, transpose_product};
 use brenier_map::{Affine, RowMap};
-use faer::{Mat, MatRef};
+use faer::{Mat, MatMut, MatRef};
 
 /// Largest magnitude of an input: sums of its fourth power over any number of rows stay finite.
 const LIMIT: f64 = 1e60;
@@ -375,10 +375,18 @@ fn check_mean(
     basis: Option<&Mat<f64>>,
     optimality: &mut Optimality,
 ) -> Result<(), TransportError> {
-    let d = map.dim();
-    let mut moved = Mat::from_fn(1, d, |_, j| source[j]);
-    map.apply_rows(moved.as_mut(), 1.0)?;
-    let off = Mat::from_fn(d, 1, |j, _| moved[(0, j)] - target[j]);
+    let moved = match map.affine() {
+        // What such a map does to its own centre can be read off it.
+        Affine::LowRank(map) if map.mean == source => {
+            source.iter().zip(&map.offset).map(|(m, offset)| map.scale * m + offset).collect()
+        }
+        _ => {
+            let mut moved = source.clone();
+            map.apply_rows(MatMut::from_row_major_slice_mut(&mut moved, 1, map.dim()), 1.0)?;
+            moved
+        }
+    };
+    let off = Mat::from_fn(map.dim(), 1, |j, _| moved[j] - target[j]);
     let off = match basis {
         Some(basis) => transpose_product(basis.as_ref(), off.as_ref()),
         None => off,

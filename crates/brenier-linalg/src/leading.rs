@@ -6,7 +6,10 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
 /// Sizes of the Krylov space at which the pairs are looked at; beyond the last, the whole decomposition is the quicker.
-const STEPS: [usize; 7] = [12, 20, 32, 44, 60, 80, 104];
+const STEPS: [usize; 6] = [12, 24, 40, 60, 80, 104];
+
+/// A vector that keeps less than this of its length has to be made orthogonal once more.
+const CANCELLED: f64 = 0.5;
 
 /// A Krylov space pays only if it is this many times smaller than the matrix.
 const SMALLER: usize = 2;
@@ -58,21 +61,24 @@ fn krylov(matrix: MatRef<'_, f64>, count: usize) -> Result<Option<Eigen>, Linalg
     scale(&mut start, length.recip());
     space.col_mut(0).copy_from(start.col(0));
     let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
-    let mut next = Mat::<f64>::zeros(n, 1);
+    let (mut next, mut along) = (Mat::<f64>::zeros(n, 1), Mat::<f64>::zeros(last, 1));
     for step in 1..=last {
         let (known, rest) = space.as_mut().split_at_col_mut(step);
         let known = known.as_ref();
         matmul(next.as_mut(), Accum::Replace, matrix, known.subcols(step - 1, 1), 1.0, Par::Seq);
-        // Twice is enough: what is left after the second pass is orthogonal to rounding.
-        let mut along = Mat::<f64>::zeros(step, 1);
-        for pass in 0..2 {
-            let mut part = Mat::<f64>::zeros(step, 1);
+        // A second pass where the first has cancelled much; twice is enough \[1, section 6-9\].
+        let (mut length, mut own) = (next.norm_l2(), 0.0);
+        for _ in 0..2 {
+            let (before, mut part) = (length, along.as_mut().subrows_mut(0, step));
             matmul(part.as_mut(), Accum::Replace, known.transpose(), next.as_ref(), 1.0, Par::Seq);
             matmul(next.as_mut(), Accum::Add, known, part.as_ref(), -1.0, Par::Seq);
-            if pass == 0 { along = part } else { along += part }
+            own += part[(step - 1, 0)];
+            length = next.norm_l2();
+            if length > CANCELLED * before {
+                break;
+            }
         }
-        diagonal.push(along[(step - 1, 0)]);
-        let length = next.norm_l2();
+        diagonal.push(own);
         let ends = length <= f64::EPSILON * diagonal.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
         if ends || STEPS.contains(&step) {
             let Eigen { values, vectors } = symmetric_eigen(tridiagonal(&diagonal, &beside).as_ref())?;

@@ -28,21 +28,33 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// As [`Rows::new`].
     pub fn at_least(needed: usize, rows: MatRef<'a, f64>) -> Result<Self, LinalgError> {
+        Self::within(f64::MAX, needed, rows)
+    }
+
+    /// As [`Rows::at_least`], and with every magnitude at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Rows::new`]; [`LinalgError::Magnitude`] names the first value beyond the limit, where all are finite.
+    pub fn within(limit: f64, needed: usize, rows: MatRef<'a, f64>) -> Result<Self, LinalgError> {
         if rows.nrows() < needed.max(1) {
             return Err(LinalgError::TooFewRows { needed: needed.max(1), found: rows.nrows() });
         }
         if rows.ncols() == 0 {
             return Err(LinalgError::NoColumns);
         }
-        if let Some((row, column)) = first_where(rows, |value| !value.is_finite()) {
-            return Err(LinalgError::NonFinite { row, column, value: rows[(row, column)] });
+        if all_within(limit, rows) {
+            return Ok(Self(rows));
         }
-        Ok(Self(rows))
-    }
-
-    /// Row and column of the first value, in row order, whose magnitude is above `limit`.
-    pub fn first_above(self, limit: f64) -> Option<(usize, usize)> {
-        first_where(self.0, |value| value.abs() > limit)
+        let places = (0..rows.nrows()).flat_map(|row| (0..rows.ncols()).map(move |column| (row, column)));
+        let first = |bad: &dyn Fn(f64) -> bool| places.clone().find(|&(row, column)| bad(rows[(row, column)]));
+        let at = |(row, column)| rows[(row, column)];
+        if let Some((row, column)) = first(&|value| !value.is_finite()) {
+            return Err(LinalgError::NonFinite { row, column, value: at((row, column)) });
+        }
+        match first(&|value| value.abs() > limit) {
+            Some((row, column)) => Err(LinalgError::Magnitude { row, column, value: at((row, column)), limit }),
+            None => Ok(Self(rows)),
+        }
     }
 
     /// The matrix itself.
@@ -73,26 +85,21 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The first place in row order, after a quick look whether there is one.
-fn first_where(rows: MatRef<'_, f64>, wanted: impl Fn(f64) -> bool + Sync) -> Option<(usize, usize)> {
-    // Along the lines in which the values lie, without a branch inside of a line.
+/// Whether every value is finite and at most `limit` in magnitude, in one pass along the lines in which they lie.
+fn all_within(limit: f64, rows: MatRef<'_, f64>) -> bool {
     let lines = if rows.row_stride() == 1 { rows } else { rows.transpose() };
-    let any = |lines: MatRef<'_, f64>| {
-        lines.col_iter().any(|line| match line.try_as_col_major() {
-            Some(line) => line.as_slice().iter().fold(false, |any, &value| any | wanted(value)),
-            None => line.iter().any(|&value| wanted(value)),
+    let good = |lines: MatRef<'_, f64>| {
+        // Without a branch inside of a line; a NaN is within no limit.
+        lines.col_iter().all(|line| match line.try_as_col_major() {
+            Some(line) => line.as_slice().iter().fold(true, |good, value| good & (value.abs() <= limit)),
+            None => line.iter().all(|value| value.abs() <= limit),
         })
     };
-    let found = if rows.nrows() * rows.ncols() < PARALLEL_FROM {
-        any(lines)
+    if rows.nrows() * rows.ncols() < PARALLEL_FROM {
+        good(lines)
     } else {
-        lines.par_col_chunks(LINES).any(any)
-    };
-    if !found {
-        return None;
+        lines.par_col_chunks(LINES).all(good)
     }
-    let places = (0..rows.nrows()).flat_map(|row| (0..rows.ncols()).map(move |column| (row, column)));
-    places.into_iter().find(|&(row, column)| wanted(rows[(row, column)]))
 }
 
 #[cfg(test)]

@@ -7,14 +7,14 @@ use crate::gate::gate_along;
 use crate::leace::leace;
 use crate::mixture_ot::{MixtureOt, mixture_ot};
 use crate::pca_ot::{PcaOt, axes, pca_ot};
-use crate::span::{self, Span, Spanned};
+use crate::span::{self, Moved, Span, Spanned};
 use crate::span_ot::{SpanOt, span_ot};
 use crate::whitening::whitening;
 use crate::{
     Calibration, CalibrationOptions, Certificate, Covariance, EntropicLaws, ErasureLaws, FitOptions,
     Gaussian, Method, MixtureLaws, Shrinkage, Side, TransportError, monge,
 };
-use brenier_linalg::{Rows, effective_rank, factor, mean, transpose_product};
+use brenier_linalg::{LinalgError, Rows, effective_rank, factor, mean, transpose_product};
 use brenier_map::{Affine, RowMap};
 use faer::{Mat, MatMut, MatRef};
 
@@ -68,7 +68,7 @@ pub fn fit(
     let in_span = span.as_ref().filter(|_| matches!(method, Method::PcaOt | Method::Gated | Method::Ot));
     let (made, before) = rayon::join(
         || estimate(method, &pair, span.as_ref(), options),
-        || in_span.map(Span::nuclear_norm).transpose(),
+        || in_span.map(|span| span.w2_before(options.covariance)).transpose(),
     );
     let (mut made, before) = (made?, before?);
     let mut map = RowMap::new(made.affine)?;
@@ -90,11 +90,13 @@ pub fn fit(
         }
         None => [rank(pair.source), rank(pair.target)],
     };
-    let mut train = match (&span, &made.spanned, before) {
-        (Some(span), Some(spanned), Some(before)) => {
-            span.measure(spanned, map.gate(), options.covariance, before)?
-        }
-        _ => measure(&map, source, target, options.covariance)?,
+    let in_span = match (made.moved, &span, &made.spanned) {
+        (None, Some(span), Some(spanned)) => Some(span.measure(spanned, map.gate(), options.covariance)?),
+        (moved, ..) => moved,
+    };
+    let mut train = match in_span.zip(before) {
+        Some((moved, before)) => moved.from(before),
+        None => measure(&map, source, target, options.covariance)?,
     };
     let boot = options.bootstrap.as_ref();
     let boot = boot.map(|boot| bootstrap(method, &pair, options, made.shrinkage, boot)).transpose()?;
@@ -188,8 +190,10 @@ struct Made {
     control: Option<Optimality>,
     /// The coordinates in which the map is optimal, if not all.
     basis: Option<Mat<f64>>,
-    /// The map in the coordinates of the rows, if it was found there.
+    /// The map in the coordinates of the rows, if it was found there and has yet to be measured,
     spanned: Option<Spanned>,
+    /// or what it does to the rows.
+    moved: Option<Moved>,
     shrinkage: Option<[f64; 2]>,
     explained: Option<f64>,
     skipped: Option<usize>,
@@ -210,6 +214,7 @@ impl Made {
             calibration: None,
             basis: None,
             spanned: None,
+            moved: None,
             shrinkage: None,
             explained: None,
             skipped: None,
@@ -226,12 +231,12 @@ fn estimate(
     let d = pair.dim();
     Ok(match method {
         Method::PcaOt | Method::Gated => {
-            let of = pca_ot(pair, span, options)?;
+            let of = pca_ot(pair, span, options, method == Method::PcaOt)?;
             let (made, calibration) = match method {
                 Method::Gated => gate_of(pair, span, &of, options)?,
                 _ => (None, None),
             };
-            let PcaOt { affine, optimality, shrinkage, axes, spanned } = of;
+            let PcaOt { affine, optimality, shrinkage, axes, spanned, moved } = of;
             let outside = if options.components < d { 1.0 } else { 0.0 };
             let explained = axes.eigenvalues.iter().sum::<f64>() / axes.total;
             let (gate, gate_shrinkage) = made.unzip();
@@ -244,6 +249,7 @@ fn estimate(
                 optimality: Some(optimality),
                 basis: Some(axes.basis),
                 spanned,
+                moved,
                 shrinkage: Some(shrinkage),
                 explained: Some(explained),
                 mixture: None,
@@ -267,13 +273,13 @@ fn estimate(
             let reg = options.reg_abs.unwrap_or(0.0);
             let plain = options.shrinkage == Shrinkage::Fixed(0.0);
             if let Some(span) = span.filter(|_| plain)
-                && let Some(SpanOt { map, spanned, optimality }) =
+                && let Some(SpanOt { map, moved, optimality }) =
                     span_ot(span, options.covariance, [reg, reg])?
             {
                 return Ok(Made {
                     optimality: Some(optimality.clone()),
                     shrinkage: Some([0.0, 0.0]),
-                    spanned: Some(spanned),
+                    moved: Some(moved),
                     ..Made::plain(Affine::LowRank(map), optimality.max_eigenvalue)
                 });
             }
@@ -355,17 +361,12 @@ fn gaussians(
 }
 
 fn checked(side: Side, rows: MatRef<'_, f64>, least: usize) -> Result<Rows<'_>, TransportError> {
-    let checked = Rows::at_least(least, rows).map_err(|error| TransportError::Rows { side, error })?;
-    if let Some((row, column)) = checked.first_above(LIMIT) {
-        return Err(TransportError::Magnitude {
-            side,
-            row,
-            column,
-            value: rows[(row, column)],
-            limit: LIMIT,
-        });
-    }
-    Ok(checked)
+    Rows::within(LIMIT, least, rows).map_err(|error| match error {
+        LinalgError::Magnitude { row, column, value, limit } => {
+            TransportError::Magnitude { side, row, column, value, limit }
+        }
+        error => TransportError::Rows { side, error },
+    })
 }
 
 /// `|T(m_s) - m_t|`, in the coordinates in which the map is optimal, relative to the size of means and spread.

@@ -1,9 +1,9 @@
 use crate::certificate::Optimality;
 use crate::fit::Pair;
-use crate::span::{Span, Spanned};
+use crate::span::{Moved, Span, Spanned};
 use crate::{FitOptions, Gaussian, Pooling, Shift, TransportError, monge};
 use brenier_linalg::{
-    Eigen, Rows, center, gram, leading_eigen, mean, pca, product, relative_floor, symmetric_inverse_root,
+    Eigen, LinalgError, Rows, center, leading_eigen, mean, orthonormalize, pca, product, relative_floor,
 };
 use brenier_map::{Affine, LowRank};
 use faer::Mat;
@@ -14,8 +14,10 @@ pub(crate) struct PcaOt {
     pub optimality: Optimality,
     pub shrinkage: [f64; 2],
     pub axes: Axes,
-    /// The map in the coordinates of the rows, where these were used.
+    /// The map in the coordinates of the rows, where these were used,
     pub spanned: Option<Spanned>,
+    /// and what it does to the rows, if that was asked for.
+    pub moved: Option<Moved>,
 }
 
 /// The leading principal axes of the pooled rows, and the rows along them.
@@ -31,8 +33,6 @@ pub(crate) struct Axes {
     /// The classes in the K coordinates. `[n, K]`.
     pub source: Mat<f64>,
     pub target: Mat<f64>,
-    /// The axes in the coordinates of a [`Span`], `[n + 1, K]`.
-    spanned: Option<Mat<f64>>,
 }
 
 /// `T(x) = x + shift + P (A_K - I) P^T (x - m_s)`.
@@ -45,9 +45,13 @@ pub(crate) fn pca_ot(
     pair: &Pair<'_>,
     span: Option<&Span<'_>>,
     options: &FitOptions,
+    measured: bool,
 ) -> Result<PcaOt, TransportError> {
     let k = options.components;
-    let axes = axes(pair, span, options)?;
+    let (mut axes, coordinates) = match span.map(|span| axes_in_span(span, options)).transpose()?.flatten() {
+        Some((axes, coordinates)) => (axes, span.zip(Some(coordinates))),
+        None => (axes_of_rows(pair, options)?, None),
+    };
     let reg = options.reg_abs.unwrap_or(0.0);
     let gaussian =
         |z: &Mat<f64>| Gaussian::estimate(Rows::new(z.as_ref())?, options.covariance, options.shrinkage, reg);
@@ -59,22 +63,37 @@ pub(crate) fn pca_ot(
     for i in 0..k {
         correction[(i, i)] -= 1.0;
     }
-    let (source_mean, target_mean) = match span {
-        Some(span) => (span.source_mean.clone(), span.target_mean.clone()),
-        None => (mean(pair.source), mean(pair.target)),
-    };
-    let step = Mat::from_fn(k, 1, |k, _| in_target.mean()[k] - in_source.mean()[k]);
-    let offset = match options.shift {
-        Shift::Full => target_mean.iter().zip(&source_mean).map(|(t, s)| t - s).collect(),
-        Shift::Subspace => column(&product(axes.basis.as_ref(), step.as_ref())),
-    };
-    let spanned = span.zip(axes.spanned.as_ref()).map(|(span, v)| {
+    let mut step = Mat::from_fn(k, 1, |k, _| in_target.mean()[k] - in_source.mean()[k]);
+    let (mut spanned, mut moved) = (None, None);
+    if let Some((span, v)) = &coordinates {
         let offset = match options.shift {
             Shift::Full => span.gap(),
             Shift::Subspace => column(&product(v.as_ref(), step.as_ref())),
         };
-        Spanned::new(span, 1.0, offset, product(v.as_ref(), correction.as_ref()).as_ref(), v.as_ref())
-    });
+        let u = product(v.as_ref(), correction.as_ref());
+        let map = Spanned::new(span, 1.0, offset, u.as_ref(), v.as_ref());
+        // What has `d` entries is found while the map is measured on the rows.
+        let (basis, quality) = rayon::join(
+            || lifted(span, v),
+            || measured.then(|| span.measure(&map, None, options.covariance)).transpose(),
+        );
+        let signs = axes.settle(basis?);
+        for j in 0..k {
+            step[(j, 0)] *= signs[j];
+            for i in 0..k {
+                correction[(i, j)] *= signs[i] * signs[j];
+            }
+        }
+        (spanned, moved) = (Some(map), quality?);
+    }
+    let (source_mean, target_mean) = match span {
+        Some(span) => (span.source_mean.clone(), span.target_mean.clone()),
+        None => (mean(pair.source), mean(pair.target)),
+    };
+    let offset = match options.shift {
+        Shift::Full => target_mean.iter().zip(&source_mean).map(|(t, s)| t - s).collect(),
+        Shift::Subspace => column(&product(axes.basis.as_ref(), step.as_ref())),
+    };
     let affine = Affine::LowRank(LowRank {
         scale: 1.0,
         mean: source_mean,
@@ -84,7 +103,7 @@ pub(crate) fn pca_ot(
     });
     let shrinkage = [shrunk_source, shrunk_target];
     let optimality = monge.optimality().clone();
-    Ok(PcaOt { affine, optimality, shrinkage, axes, spanned })
+    Ok(PcaOt { affine, optimality, shrinkage, axes, spanned, moved })
 }
 
 /// The axes of the pooled rows, from inner products where these suffice.
@@ -93,8 +112,12 @@ pub(crate) fn axes(
     span: Option<&Span<'_>>,
     options: &FitOptions,
 ) -> Result<Axes, TransportError> {
-    match span.map(|span| axes_of_span(span, options)).transpose()?.flatten() {
-        Some(axes) => Ok(axes),
+    let Some(span) = span else { return axes_of_rows(pair, options) };
+    match axes_in_span(span, options)? {
+        Some((mut axes, coordinates)) => {
+            axes.settle(lifted(span, &coordinates)?);
+            Ok(axes)
+        }
         None => axes_of_rows(pair, options),
     }
 }
@@ -129,13 +152,13 @@ fn axes_of_rows(pair: &Pair<'_>, options: &FitOptions) -> Result<Axes, Transport
         total: pca.total,
         basis: pca.basis,
         center: center_of_pool,
-        spanned: None,
     })
 }
 
-/// The same from inner products alone; none where rounding of these could be seen, or where the components exceed the
-/// rank and the error has to name it.
-fn axes_of_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<Axes>, TransportError> {
+/// The same from inner products alone, but for the basis, of which the coordinates `[n + 1, K]` are given: [`lifted`]
+/// makes it of these and [`Axes::settle`] puts it in. None where rounding could be seen, or where the components exceed
+/// the rank and the error has to name it.
+fn axes_in_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<(Axes, Mat<f64>)>, TransportError> {
     let ((n_s, n_t), n, k) = (span.counts(), span.rows(), options.components);
     let (share, weight) = weights(n_s, n_t, options.pooling);
     if k > n {
@@ -163,38 +186,49 @@ fn axes_of_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<Axes>, T
         return Ok(None);
     }
 
-    // P = Y^T U / sqrt(l), made orthonormal once more for what the Gram matrix lost.
-    let mut coordinates = Mat::zeros(n + 1, k);
+    // P = Y^T U / sqrt(l).
+    let mut spanned = Mat::zeros(n + 1, k);
     for j in 0..k {
         for i in 0..n {
-            coordinates[(i, j)] = root(i) * vectors[(i, j)] / values[j].sqrt();
-            coordinates[(n, j)] += part(i) * coordinates[(i, j)];
-        }
-    }
-    let lifted = span.lift(coordinates.as_ref());
-    let mend = symmetric_inverse_root(gram(lifted.as_ref().transpose()).as_ref())?.matrix;
-    let mut basis = product(lifted.as_ref(), mend.as_ref());
-    let mut spanned = product(coordinates.as_ref(), mend.as_ref());
-    for j in 0..k {
-        let largest = basis.col(j).iter().fold(0.0_f64, |a, &b| if b.abs() > a.abs() { b } else { a });
-        if largest < 0.0 {
-            basis.as_mut().col_mut(j).iter_mut().for_each(|x| *x = -*x);
-            spanned.as_mut().col_mut(j).iter_mut().for_each(|x| *x = -*x);
+            spanned[(i, j)] = root(i) * vectors[(i, j)] / values[j].sqrt();
+            spanned[(n, j)] += part(i) * spanned[(i, j)];
         }
     }
     let along = product(g.as_ref(), spanned.as_ref());
     let rows = |first: usize, count: usize| {
         Mat::from_fn(count, k, |i, j| along[(first + i, j)] + part(first + i) * along[(n, j)])
     };
-    Ok(Some(Axes {
+    let axes = Axes {
         source: rows(0, n_s),
         target: rows(n_s, n_t),
         eigenvalues: values,
         total,
-        basis,
+        basis: Mat::new(),
         center: middle(&span.source_mean, &span.target_mean, share),
-        spanned: Some(spanned),
-    }))
+    };
+    Ok(Some((axes, spanned)))
+}
+
+/// The axes themselves, made orthonormal once more for what the Gram matrix lost. `[d, K]`.
+fn lifted(span: &Span<'_>, coordinates: &Mat<f64>) -> Result<Mat<f64>, LinalgError> {
+    orthonormalize(span.lift(coordinates.as_ref()))
+}
+
+impl Axes {
+    /// Puts the basis in, turned so that in each axis the entry of largest magnitude is positive, and turns the rest with
+    /// it. Gives the signs, `[K]`.
+    fn settle(&mut self, basis: Mat<f64>) -> Vec<f64> {
+        let largest = |column: &[f64]| column.iter().fold(0.0_f64, |a, &b| if b.abs() > a.abs() { b } else { a });
+        let sign = |j| if largest(basis.col_as_slice(j)) < 0.0 { -1.0 } else { 1.0 };
+        let signs: Vec<f64> = (0..basis.ncols()).map(sign).collect();
+        self.basis = basis;
+        for part in [&mut self.basis, &mut self.source, &mut self.target] {
+            for (j, sign) in signs.iter().enumerate() {
+                part.col_as_slice_mut(j).iter_mut().for_each(|x| *x *= sign);
+            }
+        }
+        signs
+    }
 }
 
 fn column(matrix: &Mat<f64>) -> Vec<f64> {

@@ -5,7 +5,7 @@
 //! products, so maps are estimated, and measured on the rows, in numbers of size `n`; what has `d` entries is lifted
 //! out of the rows once, at the end. No copy of the rows is made, centred or other.
 
-use crate::certificate::{Gated, Quality};
+use crate::certificate::{GateQuality, Gated, Quality};
 use crate::fit::Pair;
 use crate::{Covariance, TransportError};
 use brenier_linalg::{
@@ -14,7 +14,7 @@ use brenier_linalg::{
 };
 use brenier_map::{Gate, LowRank};
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 /// What the route through the Gram matrix may cost, relative, in the direction that suffers most; beyond that a fit
@@ -187,12 +187,8 @@ impl<'a> Span<'a> {
             let columns = |rows: MatRef<'a, f64>| rows.subcols(index * STRIP, strip.nrows());
             let mut y = Mat::zeros(r, strip.nrows());
             let (mut above, mut below) = y.as_mut().split_at_row_mut(a);
-            for (part, rows, root) in
-                [(&mut above, self.source, roots[0]), (&mut below, self.target, roots[1])]
-            {
-                part.copy_from(contrasts_of_rows(columns(rows)));
-                part.as_mut().col_iter_mut().for_each(|column| column.iter_mut().for_each(|x| *x /= root));
-            }
+            add_contrasts(columns(self.source), roots[0].recip(), above.as_mut());
+            add_contrasts(columns(self.target), roots[1].recip(), below.as_mut());
             let (full, triangle) = (BlockStructure::Rectangular, BlockStructure::TriangularUpper);
             matmul(strip, full, Accum::Replace, y.transpose(), full, upper, triangle, 1.0, Par::Seq);
         });
@@ -205,24 +201,31 @@ impl<'a> Span<'a> {
         LowRank { scale, mean: self.source_mean.clone(), offset, u, v }
     }
 
-    /// The nuclear norm `|Z_t Z_s^T|_*` of the rows about their means, which W2 needs whatever the divisors.
-    pub(crate) fn nuclear_norm(&self) -> Result<f64, LinalgError> {
-        let (_, _, across) = self.blocks();
-        nuclear_norm(contrasted(across).as_ref())
+    /// W2 between the rows of the two classes.
+    pub(crate) fn w2_before(&self, covariance: Covariance) -> Result<f64, LinalgError> {
+        let (of_source, _, across) = self.blocks();
+        let nuclear = nuclear_norm(contrasted(across).as_ref())?;
+        Ok(self.w2(self.gap_squared(), trace(of_source), nuclear, covariance))
     }
 
-    /// What a map does to the rows themselves: the same numbers that moving the rows would give. `before` is
-    /// [`Self::nuclear_norm`]. A gated map has to have scale 1.
+    /// From the squared distance of the means, the sum of squares of the source about its own, and a nuclear norm.
+    fn w2(&self, apart: f64, spread: f64, nuclear: f64, covariance: Covariance) -> f64 {
+        let ((n_s, n_t), (_, of_target, _)) = (self.counts(), self.blocks());
+        let (div_s, div_t) = (covariance.divisor(n_s), covariance.divisor(n_t));
+        let bures = spread / div_s + trace(of_target) / div_t - 2.0 * nuclear / (div_s * div_t).sqrt();
+        (apart.max(0.0) + bures.max(0.0)).sqrt()
+    }
+
+    /// What a map does to the rows themselves: the same numbers that moving the rows would give. A gated map has to
+    /// have scale 1.
     pub(crate) fn measure(
         &self,
         map: &Spanned,
         gate: Option<&Gate>,
         covariance: Covariance,
-        before: f64,
-    ) -> Result<Quality, TransportError> {
+    ) -> Result<Moved, TransportError> {
         let ((n_s, n_t), n) = (self.counts(), self.rows());
-        let (of_source, of_target, across) = self.blocks();
-        let (div_s, div_t) = (covariance.divisor(n_s), covariance.divisor(n_t));
+        let (of_source, _, across) = self.blocks();
         let gated = gate.map(|gate| Gated::of(gate, self.source, self.target)).transpose()?;
         let open = |count| vec![1.0; count];
         let (share_s, share_t) = match &gated {
@@ -240,17 +243,24 @@ impl<'a> Span<'a> {
             with_u: column(&transpose_product(map.written.as_ref(), offset.as_ref())),
         };
         let step = |share: &[f64], read: MatRef<'_, f64>, of_target: bool| {
-            let forms = own.forms(map, read);
-            let squares = share.iter().zip(forms).enumerate().map(|(i, (share, form))| {
-                let (at, grow) = (if of_target { n_s + i } else { i }, map.scale - 1.0);
-                let from_gap = |of_row: f64, of_gap: f64| of_row + if of_target { of_gap } else { 0.0 };
-                let length = from_gap(self.gram[(at, at)], 2.0 * self.gram[(at, n)] + self.gram[(n, n)]);
-                let across: f64 = (0..read.ncols())
-                    .map(|k| from_gap(map.written[(at, k)], map.written[(n, k)]) * read[(i, k)])
-                    .sum();
-                let across = across + from_gap(offset_read[at], offset_read[n]);
-                share * share * (grow * (grow * length + 2.0 * across) + form)
-            });
+            let mut squares = own.forms(map, read);
+            let grow = map.scale - 1.0;
+            if grow != 0.0 {
+                let first = if of_target { n_s } else { 0 };
+                let with_gap = |x: &[f64], i: usize| x[first + i] + if of_target { x[n] } else { 0.0 };
+                for (i, square) in squares.iter_mut().enumerate() {
+                    let own = self.gram.col_as_slice(first + i);
+                    let length = own[first + i]
+                        + if of_target { 2.0 * own[n] + self.gap_squared() } else { 0.0 };
+                    *square += grow * (grow * length + 2.0 * with_gap(&offset_read, i));
+                }
+                for k in 0..read.ncols() {
+                    let written = map.written.col_as_slice(k);
+                    let places = squares.iter_mut().zip(read.col(k).iter()).enumerate();
+                    places.for_each(|(i, (square, read))| *square += 2.0 * grow * with_gap(written, i) * read);
+                }
+            }
+            let squares = squares.iter().zip(share).map(|(square, share)| share * share * square);
             (squares.sum::<f64>() / share.len() as f64).max(0.0).sqrt()
         };
         let (source_step, target_step) =
@@ -288,20 +298,11 @@ impl<'a> Span<'a> {
             + entrywise(product(means.as_ref(), map.lengths.as_ref()).as_ref(), means.as_ref());
 
         let after = nuclear_norm(contrasted(with_target.as_ref()).as_ref())?;
-        let distance = |apart: f64, spread: f64, nuclear: f64| {
-            let bures = spread / div_s + trace(of_target) / div_t - 2.0 * nuclear / (div_s * div_t).sqrt();
-            (apart.max(0.0) + bures.max(0.0)).sqrt()
-        };
-        let w2_before = distance(self.gram[(n, n)], trace(of_source), before);
-        let w2_after = distance(apart, spread, after);
-        Ok(Quality {
-            w2_before,
-            w2_after,
-            w2_ratio: (w2_before > 0.0).then(|| w2_after / w2_before),
+        Ok(Moved {
+            w2_after: self.w2(apart, spread, after, covariance),
             source_step,
             target_step,
             gate: gated.map(|gated| gated.quality()),
-            ..Quality::default()
         })
     }
 
@@ -309,6 +310,22 @@ impl<'a> Span<'a> {
     fn length(&self, coordinates: &[f64]) -> f64 {
         let column = |j: usize| dot(coordinates, self.gram.col_as_slice(j));
         coordinates.iter().enumerate().filter(|&(_, &x)| x != 0.0).map(|(j, x)| x * column(j)).sum()
+    }
+}
+
+/// What a map does to rows, but for where they were before.
+pub(crate) struct Moved {
+    w2_after: f64,
+    source_step: f64,
+    target_step: f64,
+    gate: Option<GateQuality>,
+}
+
+impl Moved {
+    pub(crate) fn from(self, w2_before: f64) -> Quality {
+        let Self { w2_after, source_step, target_step, gate } = self;
+        let w2_ratio = (w2_before > 0.0).then(|| w2_after / w2_before);
+        Quality { w2_before, w2_after, w2_ratio, source_step, target_step, gate, ..Quality::default() }
     }
 }
 
@@ -323,10 +340,9 @@ impl OffsetForms {
     fn forms(&self, map: &Spanned, read: MatRef<'_, f64>) -> Vec<f64> {
         let mut forms = vec![self.length; read.nrows()];
         let lengths = product(read, map.lengths.as_ref());
-        for k in 0..read.ncols() {
-            for (i, form) in forms.iter_mut().enumerate() {
-                *form += (2.0 * self.with_u[k] + lengths[(i, k)]) * read[(i, k)];
-            }
+        for (k, with_u) in self.with_u.iter().enumerate() {
+            let places = forms.iter_mut().zip(lengths.col_as_slice(k)).zip(read.col(k).iter());
+            places.for_each(|((form, length), read)| *form += (2.0 * with_u + length) * read);
         }
         forms
     }
@@ -341,16 +357,20 @@ pub(crate) fn contrasted(matrix: MatRef<'_, f64>) -> Mat<f64> {
 /// Orthonormal combinations of rows, `[m, d]`, all orthogonal to their sum: a Householder reflection that takes the
 /// vector of ones to the first axis, without its first row. `[m - 1, d]`.
 pub(crate) fn contrasts_of_rows(rows: MatRef<'_, f64>) -> Mat<f64> {
-    let m = rows.nrows();
-    // w = e - e_1 with e = ones / sqrt(m): |w|^2 = 2 (1 - one), and w is `one` but for its first entry.
-    let one = 1.0 / (m as f64).sqrt();
-    let mut out = rows.subrows(1, m - 1).to_owned();
-    for j in 0..rows.ncols() {
-        let along = one * rows.col(j).iter().sum::<f64>() - rows[(0, j)];
-        let step = one * along / (1.0 - one);
-        out.col_as_slice_mut(j).iter_mut().for_each(|x| *x -= step);
-    }
+    let mut out = Mat::zeros(rows.nrows() - 1, rows.ncols());
+    add_contrasts(rows, 1.0, out.as_mut());
     out
+}
+
+/// Adds the [`contrasts_of_rows`], times `scale`, to `out`, `[m - 1, d]`.
+fn add_contrasts(rows: MatRef<'_, f64>, scale: f64, out: MatMut<'_, f64>) {
+    // w = e - e_1 with e = ones / sqrt(m): |w|^2 = 2 (1 - one), and w is `one` but for its first entry.
+    let one = 1.0 / (rows.nrows() as f64).sqrt();
+    for (row, out) in rows.col_iter().zip(out.col_iter_mut()) {
+        let along = one * row.iter().sum::<f64>() - row[0];
+        let step = one * along / (1.0 - one);
+        out.iter_mut().zip(row.iter().skip(1)).for_each(|(out, x)| *out += scale * (x - step));
+    }
 }
 
 /// Rows that add up to nothing, `[m, d]`, of which these, `[m - 1, d]`, are the [`contrasts_of_rows`].
@@ -442,7 +462,7 @@ mod tests {
         let span = Span::new(&pair).expect("more columns than rows");
         for reg in [0.0, 1e-3] {
             let covariance = Covariance::Sample;
-            let SpanOt { map, spanned, .. } =
+            let SpanOt { map, moved: moved_in_span, .. } =
                 span_ot(&span, covariance, [reg, reg]).unwrap().expect("well conditioned");
             let map = RowMap::new(Affine::LowRank(map)).unwrap();
             let gaussian =
@@ -452,8 +472,7 @@ mod tests {
             for rows in [&source, &target, &fresh] {
                 close(&moved(&map, rows), &moved(&careful, rows), 1e-9);
             }
-            let before = span.nuclear_norm().unwrap();
-            let found = span.measure(&spanned, None, covariance, before).unwrap();
+            let found = moved_in_span.from(span.w2_before(covariance).unwrap());
             same_quality(&found, &measure(&map, source.as_ref(), target.as_ref(), covariance).unwrap());
         }
     }
@@ -466,15 +485,15 @@ mod tests {
         let span = Span::new(&pair).expect("more columns than rows");
         for (pooling, shift) in [(Pooling::Rows, Shift::Subspace), (Pooling::Classes, Shift::Full)] {
             let options = FitOptions { components: 3, pooling, shift, ..FitOptions::default() };
-            let quick = pca_ot(&pair, Some(&span), &options).unwrap();
-            let careful = pca_ot(&pair, None, &options).unwrap();
+            let quick = pca_ot(&pair, Some(&span), &options, true).unwrap();
+            let careful = pca_ot(&pair, None, &options, true).unwrap();
             close(&quick.axes.basis, &careful.axes.basis, 1e-9);
             close(&quick.axes.source, &careful.axes.source, 1e-9);
             close(&quick.axes.target, &careful.axes.target, 1e-9);
             let map = RowMap::new(quick.affine).unwrap();
             close(&moved(&map, &source), &moved(&RowMap::new(careful.affine).unwrap(), &source), 1e-9);
-            let (spanned, before) = (quick.spanned.expect("of the span"), span.nuclear_norm().unwrap());
-            let found = span.measure(&spanned, None, options.covariance, before).unwrap();
+            let moved_in_span = quick.moved.expect("of the span");
+            let found = moved_in_span.from(span.w2_before(options.covariance).unwrap());
             same_quality(
                 &found,
                 &measure(&map, source.as_ref(), target.as_ref(), options.covariance).unwrap(),

@@ -3,8 +3,9 @@
 //! matrix and one lift of the directions.
 
 use crate::certificate::Optimality;
+use crate::graded::graded_svd;
 use crate::monge::check_laws;
-use crate::span::{Span, Spanned, contrasted, contrasts_of_rows, entrywise, rows_of_contrasts};
+use crate::span::{Moved, Span, Spanned, contrasted, contrasts_of_rows, entrywise, rows_of_contrasts};
 use crate::{Covariance, TransportError};
 use brenier_linalg::{
     gram, product, product_with_transpose, relative_floor, singular_values, squared_norm, symmetric_eigen,
@@ -20,10 +21,11 @@ use faer::{Mat, MatRef, Par};
 /// Smallest share of the largest singular value of `N_t^T N_s` that is known well enough: to 1e-7.
 const SMALLEST_ROOT: f64 = 1e-9;
 
-/// A fitted map, in `d` and in coordinates.
+/// A fitted map.
 pub(crate) struct SpanOt {
     pub map: LowRank,
-    pub spanned: Spanned,
+    /// What it does to the rows.
+    pub moved: Moved,
     pub optimality: Optimality,
 }
 
@@ -82,6 +84,7 @@ fn singular(span: &Span<'_>, covariance: Covariance) -> Result<Option<SpanOt>, T
 
     let axes = product(w, Mat::from_fn(kept, kept, |i, j| own.vectors[(i, j)] / (s[i] * root_s)).as_ref());
     let axes = Mat::from_fn(n + 1, kept, |i, j| if i < n_s { axes[(i, j)] } else { 0.0 });
+    let gain: Vec<f64> = own.values.iter().map(|value| value - 1.0).collect();
     let (v, laws) = rayon::join(
         || span.lift(axes.as_ref()),
         || {
@@ -122,17 +125,14 @@ fn singular(span: &Span<'_>, covariance: Covariance) -> Result<Option<SpanOt>, T
                 squared_norm(of_source).sqrt() / (root_s * root_s),
                 from + to + gap,
             )?;
-            Ok::<_, TransportError>(o)
+            let written = columns_times(&axes, &gain);
+            let spanned = Spanned::new(span, 1.0, span.gap(), written.as_ref(), axes.as_ref());
+            Ok::<_, TransportError>((o, span.measure(&spanned, None, covariance)?))
         },
     );
-    let gain: Vec<f64> = own.values.iter().map(|value| value - 1.0).collect();
-    let shift = difference(span);
+    let (optimality, moved) = laws?;
     let u = columns_times(&v, &gain);
-    Ok(Some(SpanOt {
-        map: span.low_rank(1.0, &shift, u, v),
-        spanned: Spanned::new(span, 1.0, span.gap(), columns_times(&axes, &gain).as_ref(), axes.as_ref()),
-        optimality: laws?,
-    }))
+    Ok(Some(SpanOt { map: span.low_rank(1.0, &difference(span), u, v), moved, optimality }))
 }
 
 /// How many directions of the target lie outside the range of the source: the rank of what is left of its Gram matrix.
@@ -196,15 +196,17 @@ fn regular(
     for i in 0..r {
         correction[(i, i)] -= scale;
     }
-    let (laws, (u, spanned)) = rayon::join(
-        || inside.prove(l.as_ref(), a, d, scale, [e_s, e_t], span.gap_squared()),
+    let (u, (laws, moved)) = rayon::join(
+        || product(q.as_ref(), correction.as_ref()),
         || {
-            let u = product(q.as_ref(), correction.as_ref());
-            (u, Spanned::in_basis(scale, span.gap(), read(span, &l, roots), correction.as_ref()))
+            let read = read(span, &l, roots);
+            let spanned = Spanned::in_basis(scale, span.gap(), read, correction.as_ref());
+            let laws = inside.prove(l.as_ref(), a, d, scale, [e_s, e_t], span.gap_squared());
+            (laws, span.measure(&spanned, None, covariance))
         },
     );
     let map = span.low_rank(scale, &difference(span), u, q);
-    Ok(Some(SpanOt { map, spanned, optimality: laws? }))
+    Ok(Some(SpanOt { map, moved: moved?, optimality: laws? }))
 }
 
 /// The rows about their means, and the gap, in the basis of `regular`: of the rows these are the ones of `L`, back from
@@ -260,7 +262,11 @@ fn inside(l: MatRef<'_, f64>, a: usize, [e_s, e_t]: [f64; 2]) -> Result<Option<I
     let Some(root_t) = cholesky(covariance) else { return Ok(None) };
     let root = Root { c, isotropic: e_s.sqrt() };
     // Singular values of a product of roots, not eigenvalues of a product of covariances: nothing is squared.
-    let svd = thin_svd(root.times_from_right(root_t.transpose()).as_ref())?;
+    let product = root.times_from_right(root_t.transpose());
+    let svd = match graded_svd(product.as_ref(), a)? {
+        Some(svd) => svd,
+        None => thin_svd(product.as_ref())?,
+    };
     if svd.values[r - 1] < SMALLEST_ROOT * svd.values[0] {
         return Ok(None);
     }
@@ -361,7 +367,7 @@ impl Inside {
 }
 
 /// The lower Cholesky factor; none where the matrix is not positive definite.
-fn cholesky(matrix: Mat<f64>) -> Option<Mat<f64>> {
+pub(crate) fn cholesky(matrix: Mat<f64>) -> Option<Mat<f64>> {
     let n = matrix.nrows();
     let mut factor = matrix;
     let scratch = llt::cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default());
@@ -379,7 +385,7 @@ fn cholesky(matrix: Mat<f64>) -> Option<Mat<f64>> {
     Some(factor)
 }
 
-fn lower_inverse(l: &Mat<f64>) -> Mat<f64> {
+pub(crate) fn lower_inverse(l: &Mat<f64>) -> Mat<f64> {
     let mut inverse = Mat::zeros(l.nrows(), l.ncols());
     invert_lower_triangular(inverse.as_mut(), l.as_ref(), Par::Seq);
     inverse

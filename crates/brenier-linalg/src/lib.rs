@@ -28,6 +28,7 @@
 mod basis;
 mod decompose;
 mod error;
+mod leading;
 mod moments;
 mod norms;
 mod parts;
@@ -43,8 +44,9 @@ pub use decompose::{
     Eigen, ThinSvd, relative_floor, singular_values, symmetric_eigen, symmetric_eigenvalues, thin_svd,
 };
 pub use error::LinalgError;
+pub use leading::leading_eigen;
 pub use moments::{Covariance, center, factor, mean, reduce};
-pub use norms::{effective_rank, nuclear_norm_of_product, squared_norm, squared_norm_of_gram};
+pub use norms::{effective_rank, nuclear_norm, nuclear_norm_of_product, squared_norm, squared_norm_of_gram};
 pub use parts::MomentsParts;
 pub use pca::{Pca, pca};
 pub use product::{

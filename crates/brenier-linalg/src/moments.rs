@@ -2,6 +2,14 @@ use crate::Rows;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::qr::no_pivoting::factor as qr;
 use faer::{Mat, MatRef, Par};
+use rayon::prelude::*;
+
+/// Columns whose mean is found at once.
+const TILE: usize = 64;
+/// Independent partial sums of a column.
+const LANES: usize = 8;
+/// Below this many values a mean stays on the calling thread.
+const PARALLEL_FROM: usize = 1 << 16;
 
 /// What a sum of squares is divided by to make a covariance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,9 +35,20 @@ impl Covariance {
 /// The mean row, `[d]`, with a second pass over the residuals: exact to rounding even for a mean far from zero, and
 /// exactly the row itself when all rows are equal.
 pub fn mean(rows: Rows<'_>) -> Vec<f64> {
-    let first = average(rows, &vec![0.0; rows.width()]);
-    let rest = average(rows, &first);
-    first.iter().zip(rest).map(|(a, b)| a + b).collect()
+    let view = rows.view();
+    let mut out = vec![0.0; rows.width()];
+    let tile = |(index, out): (usize, &mut [f64])| {
+        let part = view.subcols(index * TILE, out.len());
+        // A second pass over what the first has just brought into the cache.
+        add_average(part, out);
+        add_average(part, out);
+    };
+    if rows.count() * rows.width() < PARALLEL_FROM {
+        out.chunks_mut(TILE).enumerate().for_each(tile);
+    } else {
+        out.par_chunks_mut(TILE).enumerate().for_each(tile);
+    }
+    out
 }
 
 /// `x_i - mean`. `[n, d]`.
@@ -74,10 +93,33 @@ pub fn reduce(factor: Mat<f64>) -> Mat<f64> {
     upper_triangle(work.as_ref().subrows(0, d))
 }
 
-fn average(rows: Rows<'_>, about: &[f64]) -> Vec<f64> {
-    let n = rows.count() as f64;
-    let columns = rows.view().col_iter().zip(about);
-    columns.map(|(column, about)| column.iter().map(|x| x - about).sum::<f64>() / n).collect()
+/// Adds the average of `x_i - about` to `about`. Sums run in a fixed order for each layout of the rows.
+fn add_average(rows: MatRef<'_, f64>, about: &mut [f64]) {
+    let n = rows.nrows() as f64;
+    if rows.row_stride() == 1 {
+        for (column, about) in rows.col_iter().zip(about) {
+            let column = column.try_as_col_major().map(|column| column.as_slice()).unwrap_or_default();
+            let (blocks, rest) = column.as_chunks::<LANES>();
+            let mut sums = [0.0; LANES];
+            for block in blocks {
+                for (sum, x) in sums.iter_mut().zip(block) {
+                    *sum += x - *about;
+                }
+            }
+            let rest: f64 = rest.iter().map(|x| x - *about).sum();
+            *about += (sums.iter().sum::<f64>() + rest) / n;
+        }
+        return;
+    }
+    let mut sums = vec![0.0; about.len()];
+    for row in rows.row_iter() {
+        for ((sum, x), about) in sums.iter_mut().zip(row.iter()).zip(&*about) {
+            *sum += x - about;
+        }
+    }
+    for (about, sum) in about.iter_mut().zip(sums) {
+        *about += sum / n;
+    }
 }
 
 fn upper_triangle(matrix: MatRef<'_, f64>) -> Mat<f64> {

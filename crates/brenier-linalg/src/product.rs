@@ -4,8 +4,9 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-/// Rows and columns of a block of a Gram matrix: large enough for faer's kernels, small enough to feed a few cores.
-const BLOCK: usize = 64;
+/// Rows and columns of a block of a Gram matrix: large enough for faer's kernels, small enough that the blocks on the
+/// diagonal, of which half is thrown away, are a small share.
+const BLOCK: usize = 32;
 /// Rows or columns of a strip of any other product.
 const STRIP: usize = 256;
 /// Below this many multiplications a product stays on the calling thread.

@@ -1,5 +1,11 @@
 use crate::LinalgError;
 use faer::MatRef;
+use rayon::prelude::*;
+
+/// Rows or columns that a thread looks at in one go.
+const LINES: usize = 64;
+/// Below this many values all of them are looked at on the calling thread.
+const PARALLEL_FROM: usize = 1 << 16;
 
 /// A checked view of samples: `[n, d]`, `n >= 1`, `d >= 1`, every value finite.
 ///
@@ -22,21 +28,36 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// As [`Rows::new`].
     pub fn at_least(needed: usize, rows: MatRef<'a, f64>) -> Result<Self, LinalgError> {
+        Self::within(f64::MAX, needed, rows)
+    }
+
+    /// As [`Rows::at_least`], and with every magnitude at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Rows::new`]; [`LinalgError::Magnitude`] names the first value beyond the limit, where all are finite.
+    pub fn within(limit: f64, needed: usize, rows: MatRef<'a, f64>) -> Result<Self, LinalgError> {
         if rows.nrows() < needed.max(1) {
             return Err(LinalgError::TooFewRows { needed: needed.max(1), found: rows.nrows() });
         }
         if rows.ncols() == 0 {
             return Err(LinalgError::NoColumns);
         }
-        if let Some((row, column)) = first_where(rows, |value| !value.is_finite()) {
-            return Err(LinalgError::NonFinite { row, column, value: rows[(row, column)] });
+        if all_within(limit, rows) {
+            return Ok(Self(rows));
         }
-        Ok(Self(rows))
-    }
-
-    /// Row and column of the first value, in row order, whose magnitude is above `limit`.
-    pub fn first_above(self, limit: f64) -> Option<(usize, usize)> {
-        first_where(self.0, |value| value.abs() > limit)
+        let places = (0..rows.nrows()).flat_map(|row| (0..rows.ncols()).map(move |column| (row, column)));
+        let first =
+            |bad: &dyn Fn(f64) -> bool| places.clone().find(|&(row, column)| bad(rows[(row, column)]));
+        let at = |(row, column)| rows[(row, column)];
+        if let Some((row, column)) = first(&|value| !value.is_finite()) {
+            return Err(LinalgError::NonFinite { row, column, value: at((row, column)) });
+        }
+        match first(&|value| value.abs() > limit) {
+            Some((row, column)) => {
+                Err(LinalgError::Magnitude { row, column, value: at((row, column)), limit })
+            }
+            None => Ok(Self(rows)),
+        }
     }
 
     /// The matrix itself.
@@ -67,13 +88,21 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The first place in row order; matrices lie column by column, so a quick pass in that order looks first.
-fn first_where(rows: MatRef<'_, f64>, wanted: impl Fn(f64) -> bool) -> Option<(usize, usize)> {
-    if !rows.col_iter().any(|column| column.iter().any(|&value| wanted(value))) {
-        return None;
+/// Whether every value is finite and at most `limit` in magnitude, in one pass along the lines in which they lie.
+fn all_within(limit: f64, rows: MatRef<'_, f64>) -> bool {
+    let lines = if rows.row_stride() == 1 { rows } else { rows.transpose() };
+    let good = |lines: MatRef<'_, f64>| {
+        // Without a branch inside of a line; a NaN is within no limit.
+        lines.col_iter().all(|line| match line.try_as_col_major() {
+            Some(line) => line.as_slice().iter().fold(true, |good, value| good & (value.abs() <= limit)),
+            None => line.iter().all(|value| value.abs() <= limit),
+        })
+    };
+    if rows.nrows() * rows.ncols() < PARALLEL_FROM {
+        good(lines)
+    } else {
+        lines.par_col_chunks(LINES).all(good)
     }
-    let places = (0..rows.nrows()).flat_map(|row| (0..rows.ncols()).map(move |column| (row, column)));
-    places.into_iter().find(|&(row, column)| wanted(rows[(row, column)]))
 }
 
 #[cfg(test)]

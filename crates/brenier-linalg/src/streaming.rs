@@ -109,10 +109,7 @@ impl Moments {
     /// [`LinalgError::NoConvergence`] leaves the state of the rows before the one it was met at; `count` says which.
     pub fn push(&mut self, rows: Rows<'_>) -> Result<(), LinalgError> {
         self.same_width(rows.width())?;
-        let view = rows.view();
-        if let Some((row, column)) = rows.first_above(LIMIT) {
-            return Err(LinalgError::Magnitude { row, column, value: view[(row, column)], limit: LIMIT });
-        }
+        let view = Rows::within(LIMIT, 1, rows.view())?.view();
         let mut away = vec![0.0; self.width()];
         for row in view.row_iter() {
             for ((away, x), mean) in away.iter_mut().zip(row.iter()).zip(&self.mean) {

@@ -143,12 +143,13 @@ pub(crate) fn check_matrix(
         let (r, c) = values.shape();
         return Err(MapError::Shape { part, expected: vec![rows, cols], found: vec![r, c] });
     }
-    for j in 0..cols {
-        for i in 0..rows {
-            let value = values[(i, j)];
-            if !value.is_finite() {
-                return Err(MapError::NonFinite { part, index: vec![i, j], value });
-            }
+    for (j, column) in values.col_iter().enumerate() {
+        // Without a branch for each entry: large maps are checked whenever one is made.
+        if !column.iter().fold(false, |bad, value| bad | !value.is_finite()) {
+            continue;
+        }
+        if let Some((i, &value)) = column.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            return Err(MapError::NonFinite { part, index: vec![i, j], value });
         }
     }
     Ok(())

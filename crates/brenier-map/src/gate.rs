@@ -67,7 +67,8 @@ impl Gate {
     }
 
     /// `p(x)` from log-odds: temperature, sigmoid, threshold.
-    pub(crate) fn probability(&self, log_odds: f64) -> f64 {
+    #[must_use]
+    pub fn probability(&self, log_odds: f64) -> f64 {
         let p = sigmoid(log_odds / self.temperature);
         match self.threshold {
             Some(threshold) if p < threshold => 0.0,

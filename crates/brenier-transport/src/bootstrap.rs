@@ -175,7 +175,7 @@ fn norm_of(
             }
             Method::PcaOt | Method::Gated => {
                 let outside = if options.components < dim { 1.0 } else { 0.0 };
-                pca_ot(&pair, None, options)?.optimality.max_eigenvalue.max(outside)
+                pca_ot(&pair, None, options, false)?.optimality.max_eigenvalue.max(outside)
             }
             Method::Leace => leace(&pair, options)?.norm,
             Method::ActLinear | Method::ActGaussian => match act(&pair, method, options).0 {

@@ -4,7 +4,7 @@ use crate::{
     Bootstrap, Covariance, EntropicLaws, ErasureLaws, Method, Shift, Sliced, SlicedOptions, TransportError,
     w2,
 };
-use brenier_map::RowMap;
+use brenier_map::{Gate, RowMap};
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 
@@ -159,23 +159,39 @@ pub(crate) fn measure(
         w2_ratio: (w2_before > 0.0).then(|| w2_after / w2_before),
         source_step: step(source, moved_source.as_ref()),
         target_step: step(target, moved_target.as_ref()),
-        gate: gate_quality(map, source, target)?,
+        gate: map
+            .gate()
+            .map(|gate| Gated::of(gate, source, target))
+            .transpose()?
+            .map(|gated| gated.quality()),
         sliced: None,
     })
 }
 
-/// How well the gate of a map, if it has one, tells these rows apart.
-pub(crate) fn gate_quality(
-    map: &RowMap,
-    source: MatRef<'_, f64>,
-    target: MatRef<'_, f64>,
-) -> Result<Option<GateQuality>, TransportError> {
-    let Some(gate) = map.gate() else { return Ok(None) };
-    Ok(Some(GateQuality {
-        auc: auc(&gate.log_odds(source)?, &gate.log_odds(target)?),
-        mean_source: average(&map.gate_rows(source)?),
-        mean_target: average(&map.gate_rows(target)?),
-    }))
+/// What a gate says of two sets of rows, read once.
+pub(crate) struct Gated {
+    /// `p(x)` of each source row.
+    pub source: Vec<f64>,
+    /// `p(x)` of each target row.
+    pub target: Vec<f64>,
+    auc: f64,
+}
+
+impl Gated {
+    pub(crate) fn of(
+        gate: &Gate,
+        source: MatRef<'_, f64>,
+        target: MatRef<'_, f64>,
+    ) -> Result<Self, TransportError> {
+        let (source, target) = (gate.log_odds(source)?, gate.log_odds(target)?);
+        let auc = auc(&source, &target);
+        let shares = |odds: Vec<f64>| odds.into_iter().map(|odds| gate.probability(odds)).collect();
+        Ok(Self { source: shares(source), target: shares(target), auc })
+    }
+
+    pub(crate) fn quality(&self) -> GateQuality {
+        GateQuality { auc: self.auc, mean_source: average(&self.source), mean_target: average(&self.target) }
+    }
 }
 
 /// The sliced distance from the target before and after a map.

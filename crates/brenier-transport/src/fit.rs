@@ -7,16 +7,16 @@ use crate::gate::gate_along;
 use crate::leace::leace;
 use crate::mixture_ot::{MixtureOt, mixture_ot};
 use crate::pca_ot::{PcaOt, axes, pca_ot};
-use crate::span::{self, Span, Spanned};
+use crate::span::{self, Moved, Span, Spanned};
 use crate::span_ot::{SpanOt, span_ot};
 use crate::whitening::whitening;
 use crate::{
     Calibration, CalibrationOptions, Certificate, Covariance, EntropicLaws, ErasureLaws, FitOptions,
     Gaussian, Method, MixtureLaws, Shrinkage, Side, TransportError, monge,
 };
-use brenier_linalg::{Rows, effective_rank, factor, mean, transpose_product};
+use brenier_linalg::{LinalgError, Rows, effective_rank, factor, mean, transpose_product};
 use brenier_map::{Affine, RowMap};
-use faer::{Mat, MatRef};
+use faer::{Mat, MatMut, MatRef};
 
 /// Largest magnitude of an input: sums of its fourth power over any number of rows stay finite.
 pub(crate) const LIMIT: f64 = 1e60;
@@ -64,10 +64,18 @@ pub fn fit(
     }
 
     let span = Span::new(&pair);
-    let mut made = estimate(method, &pair, span.as_ref(), options)?;
+    // The distance before the map needs no map.
+    let in_span = span.as_ref().filter(|_| matches!(method, Method::PcaOt | Method::Gated | Method::Ot));
+    let (made, before) = rayon::join(
+        || estimate(method, &pair, span.as_ref(), options),
+        || in_span.map(|span| span.w2_before(options.covariance)).transpose(),
+    );
+    let (mut made, before) = (made?, before?);
     let mut map = RowMap::new(made.affine)?;
     if let Some(optimality) = made.optimality.as_mut().or(made.control.as_mut()) {
-        check_mean(&pair, &map, made.basis.as_ref(), optimality)?;
+        let of_rows = || [mean(pair.source), mean(pair.target)];
+        let [source, target] = span.as_ref().map_or_else(of_rows, |span| span.means());
+        check_mean([&source, &target], &map, made.basis.as_ref(), optimality)?;
     }
     if let Some(gate) = made.gate {
         map = map.with_gate(gate)?;
@@ -80,9 +88,13 @@ pub fn fit(
         }
         None => [rank(pair.source), rank(pair.target)],
     };
-    let mut train = match (&span, &made.spanned) {
-        (Some(span), Some(spanned)) => span.measure(spanned, &map, options.covariance)?,
-        _ => measure(&map, source, target, options.covariance)?,
+    let in_span = match (made.moved, &span, &made.spanned) {
+        (None, Some(span), Some(spanned)) => Some(span.measure(spanned, map.gate(), options.covariance)?),
+        (moved, ..) => moved,
+    };
+    let mut train = match in_span.zip(before) {
+        Some((moved, before)) => moved.from(before),
+        None => measure(&map, source, target, options.covariance)?,
     };
     let boot = options.bootstrap.as_ref();
     let boot = boot.map(|boot| bootstrap(method, &pair, options, made.shrinkage, boot)).transpose()?;
@@ -177,8 +189,10 @@ pub(crate) struct Made {
     pub control: Option<Optimality>,
     /// The coordinates in which the map is optimal, if not all.
     pub basis: Option<Mat<f64>>,
-    /// The map in the coordinates of the rows, if it was found there.
+    /// The map in the coordinates of the rows, if it was found there and has yet to be measured,
     pub spanned: Option<Spanned>,
+    /// or what it does to the rows.
+    pub moved: Option<Moved>,
     pub shrinkage: Option<[f64; 2]>,
     pub explained: Option<f64>,
     pub skipped: Option<usize>,
@@ -199,6 +213,7 @@ impl Made {
             calibration: None,
             basis: None,
             spanned: None,
+            moved: None,
             shrinkage: None,
             explained: None,
             skipped: None,
@@ -215,12 +230,12 @@ fn estimate(
     let d = pair.dim();
     Ok(match method {
         Method::PcaOt | Method::Gated => {
-            let of = pca_ot(pair, span, options)?;
+            let of = pca_ot(pair, span, options, method == Method::PcaOt)?;
             let (made, calibration) = match method {
                 Method::Gated => gate_of(pair, span, &of, options)?,
                 _ => (None, None),
             };
-            let PcaOt { affine, optimality, shrinkage, axes, spanned } = of;
+            let PcaOt { affine, optimality, shrinkage, axes, spanned, moved } = of;
             let outside = if options.components < d { 1.0 } else { 0.0 };
             let explained = axes.eigenvalues.iter().sum::<f64>() / axes.total;
             let (gate, gate_shrinkage) = made.unzip();
@@ -233,6 +248,7 @@ fn estimate(
                 optimality: Some(optimality),
                 basis: Some(axes.basis),
                 spanned,
+                moved,
                 shrinkage: Some(shrinkage),
                 explained: Some(explained),
                 mixture: None,
@@ -256,13 +272,13 @@ fn estimate(
             let reg = options.reg_abs.unwrap_or(0.0);
             let plain = options.shrinkage == Shrinkage::Fixed(0.0);
             if let Some(span) = span.filter(|_| plain)
-                && let Some(SpanOt { map, spanned, optimality }) =
+                && let Some(SpanOt { map, moved, optimality }) =
                     span_ot(span, options.covariance, [reg, reg])?
             {
                 return Ok(Made {
                     optimality: Some(optimality.clone()),
                     shrinkage: Some([0.0, 0.0]),
-                    spanned: Some(spanned),
+                    moved: Some(moved),
                     ..Made::plain(Affine::LowRank(map), optimality.max_eigenvalue)
                 });
             }
@@ -353,41 +369,33 @@ fn gaussians(
 }
 
 fn checked(side: Side, rows: MatRef<'_, f64>, least: usize) -> Result<Rows<'_>, TransportError> {
-    let checked = Rows::at_least(least, rows).map_err(|error| TransportError::Rows { side, error })?;
-    if let Some((row, column)) = checked.first_above(LIMIT) {
-        return Err(TransportError::Magnitude {
-            side,
-            row,
-            column,
-            value: rows[(row, column)],
-            limit: LIMIT,
-        });
-    }
-    Ok(checked)
+    Rows::within(LIMIT, least, rows).map_err(|error| match error {
+        LinalgError::Magnitude { row, column, value, limit } => {
+            TransportError::Magnitude { side, row, column, value, limit }
+        }
+        error => TransportError::Rows { side, error },
+    })
 }
 
 /// `|T(m_s) - m_t|`, in the coordinates in which the map is optimal, relative to the size of means and spread.
-fn check_mean(
-    pair: &Pair<'_>,
+pub(crate) fn check_mean(
+    [source, target]: [&[f64]; 2],
     map: &RowMap,
     basis: Option<&Mat<f64>>,
     optimality: &mut Optimality,
 ) -> Result<(), TransportError> {
-    check_means(&mean(pair.source), &mean(pair.target), map, basis, optimality)
-}
-
-/// The same of two means.
-pub(crate) fn check_means(
-    source: &[f64],
-    target: &[f64],
-    map: &RowMap,
-    basis: Option<&Mat<f64>>,
-    optimality: &mut Optimality,
-) -> Result<(), TransportError> {
-    let d = source.len();
-    let mut moved = Mat::from_fn(1, d, |_, j| source[j]);
-    map.apply_rows(moved.as_mut(), 1.0)?;
-    let off = Mat::from_fn(d, 1, |j, _| moved[(0, j)] - target[j]);
+    let moved = match map.affine() {
+        // What such a map does to its own centre can be read off it.
+        Affine::LowRank(map) if map.mean == source => {
+            source.iter().zip(&map.offset).map(|(m, offset)| map.scale * m + offset).collect()
+        }
+        _ => {
+            let mut moved = source.to_vec();
+            map.apply_rows(MatMut::from_row_major_slice_mut(&mut moved, 1, map.dim()), 1.0)?;
+            moved
+        }
+    };
+    let off = Mat::from_fn(map.dim(), 1, |j, _| moved[j] - target[j]);
     let off = match basis {
         Some(basis) => transpose_product(basis.as_ref(), off.as_ref()),
         None => off,

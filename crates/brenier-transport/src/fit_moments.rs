@@ -1,8 +1,8 @@
 use crate::baselines::{act_between, projection_between, shift_between};
-use crate::fit::{LIMIT, Made, between, check_means};
+use crate::fit::{LIMIT, Made, between, check_mean};
 use crate::gate::gate_between;
 use crate::leace::{Pooled, erasure};
-use crate::pca_ot::{lifted, middle, weights};
+use crate::pca_ot::{InAxes, middle, weights};
 use crate::sketch::Known;
 use crate::{Certificate, Covariance, Fit, FitOptions, Gaussian, Method, Shrinkage, Side, TransportError};
 use brenier_linalg::{
@@ -105,7 +105,7 @@ pub fn fit_moments(
     let mut made = estimate(method, &known, options)?;
     let mut map = RowMap::new(made.affine)?;
     if let Some(optimality) = made.optimality.as_mut().or(made.control.as_mut()) {
-        check_means(from.mean(), to.mean(), &map, made.basis.as_ref(), optimality)?;
+        check_mean([from.mean(), to.mean()], &map, made.basis.as_ref(), optimality)?;
     }
     if let Some(gate) = made.gate {
         map = map.with_gate(gate)?;
@@ -226,9 +226,9 @@ fn estimate(method: Method, known: &Known<'_>, options: &FitOptions) -> Result<M
             let k = axes.basis.ncols();
             let [in_source, in_target] = [source, target]
                 .map(|of| of.along(axes.basis.as_ref(), &axes.center, None).regularised(intensity, reg));
+            let (inside, optimality) = InAxes::between(&in_source, &in_target)?;
             let means = [source.mean().to_vec(), target.mean().to_vec()];
-            let (affine, optimality, _) =
-                lifted(&axes.basis, None, [&in_source, &in_target], means, options)?;
+            let affine = inside.embedded(&axes.basis, means, options.shift);
             let of_gate = fixed(options.gate.shrinkage);
             let gate = (method == Method::Gated).then(|| {
                 let roots: Vec<f64> = axes.eigenvalues.iter().map(|value| value.sqrt()).collect();

@@ -1,9 +1,9 @@
 use crate::certificate::Optimality;
 use crate::fit::Pair;
-use crate::span::{Span, Spanned};
+use crate::span::{Moved, Span, Spanned};
 use crate::{FitOptions, Gaussian, Pooling, Shift, TransportError, monge};
 use brenier_linalg::{
-    Eigen, Rows, center, gram, mean, pca, product, relative_floor, symmetric_eigen, symmetric_inverse_root,
+    Eigen, LinalgError, Rows, center, leading_eigen, mean, orthonormalize, pca, product, relative_floor,
 };
 use brenier_map::{Affine, LowRank};
 use faer::Mat;
@@ -14,8 +14,10 @@ pub(crate) struct PcaOt {
     pub optimality: Optimality,
     pub shrinkage: [f64; 2],
     pub axes: Axes,
-    /// The map in the coordinates of the rows, where these were used.
+    /// The map in the coordinates of the rows, where these were used,
     pub spanned: Option<Spanned>,
+    /// and what it does to the rows, if that was asked for.
+    pub moved: Option<Moved>,
 }
 
 /// The leading principal axes of the pooled rows, and the rows along them.
@@ -31,8 +33,6 @@ pub(crate) struct Axes {
     /// The classes in the K coordinates. `[n, K]`.
     pub source: Mat<f64>,
     pub target: Mat<f64>,
-    /// The axes in the coordinates of a [`Span`], `[n + 1, K]`.
-    spanned: Option<Mat<f64>>,
 }
 
 /// `T(x) = x + shift + P (A_K - I) P^T (x - m_s)`.
@@ -45,61 +45,92 @@ pub(crate) fn pca_ot(
     pair: &Pair<'_>,
     span: Option<&Span<'_>>,
     options: &FitOptions,
+    measured: bool,
 ) -> Result<PcaOt, TransportError> {
-    let axes = axes(pair, span, options)?;
+    let (mut axes, coordinates) = match span.map(|span| axes_in_span(span, options)).transpose()?.flatten() {
+        Some((axes, coordinates)) => (axes, span.zip(Some(coordinates))),
+        None => (axes_of_rows(pair, options)?, None),
+    };
     let reg = options.reg_abs.unwrap_or(0.0);
     let gaussian =
         |z: &Mat<f64>| Gaussian::estimate(Rows::new(z.as_ref())?, options.covariance, options.shrinkage, reg);
     let ((in_source, shrunk_source), (in_target, shrunk_target)) =
         (gaussian(&axes.source)?, gaussian(&axes.target)?);
-    let means = match span {
-        Some(span) => [span.source_mean.clone(), span.target_mean.clone()],
-        None => [mean(pair.source), mean(pair.target)],
-    };
-    let (affine, optimality, spanned) =
-        lifted(&axes.basis, axes.spanned.as_ref(), [&in_source, &in_target], means, options)?;
+    let (mut inside, optimality) = InAxes::between(&in_source, &in_target)?;
+
+    let (mut spanned, mut moved) = (None, None);
+    if let Some((span, v)) = &coordinates {
+        let offset = match options.shift {
+            Shift::Full => span.gap(),
+            Shift::Subspace => column(&product(v.as_ref(), inside.step.as_ref())),
+        };
+        let u = product(v.as_ref(), inside.correction.as_ref());
+        let map = Spanned::new(span, 1.0, offset, u.as_ref(), v.as_ref());
+        // What has `d` entries is found while the map is measured on the rows.
+        let (basis, quality) = rayon::join(
+            || lifted(span, v),
+            || measured.then(|| span.measure(&map, None, options.covariance)).transpose(),
+        );
+        inside.turn(&axes.settle(basis?));
+        (spanned, moved) = (Some(map), quality?);
+    }
+    let means = span.map_or_else(|| [mean(pair.source), mean(pair.target)], Span::means);
+    let affine = inside.embedded(&axes.basis, means, options.shift);
     let shrinkage = [shrunk_source, shrunk_target];
-    Ok(PcaOt { affine, optimality, shrinkage, axes, spanned })
+    Ok(PcaOt { affine, optimality, shrinkage, axes, spanned, moved })
 }
 
-/// The optimal map between two Gaussians in the K coordinates of `basis`, lifted to all `d` with the identity on the
-/// complement; `means`: those of the classes, `[d]`. Also in the coordinates of the rows, if the axes are known there.
-pub(crate) fn lifted(
-    basis: &Mat<f64>,
-    spanned: Option<&Mat<f64>>,
-    [in_source, in_target]: [&Gaussian; 2],
-    [source_mean, target_mean]: [Vec<f64>; 2],
-    options: &FitOptions,
-) -> Result<(Affine, Optimality, Option<Spanned>), TransportError> {
-    let k = basis.ncols();
-    let monge = monge(in_source, in_target)?;
+/// The optimal map between two Gaussians in the K coordinates of some axes, as what it adds to the identity.
+pub(crate) struct InAxes {
+    /// `A_K - I`, `[K, K]`.
+    correction: Mat<f64>,
+    /// The difference of the two means, `[K, 1]`.
+    step: Mat<f64>,
+}
 
-    let mut correction = monge.matrix();
-    for i in 0..k {
-        correction[(i, i)] -= 1.0;
+impl InAxes {
+    pub(crate) fn between(
+        source: &Gaussian,
+        target: &Gaussian,
+    ) -> Result<(Self, Optimality), TransportError> {
+        let (monge, k) = (monge(source, target)?, source.dim());
+        let mut correction = monge.matrix();
+        for i in 0..k {
+            correction[(i, i)] -= 1.0;
+        }
+        let step = Mat::from_fn(k, 1, |k, _| target.mean()[k] - source.mean()[k]);
+        Ok((Self { correction, step }, monge.optimality().clone()))
     }
-    let step = Mat::from_fn(k, 1, |k, _| in_target.mean()[k] - in_source.mean()[k]);
-    let offset = match options.shift {
-        Shift::Full => target_mean.iter().zip(&source_mean).map(|(t, s)| t - s).collect(),
-        Shift::Subspace => column(&product(basis.as_ref(), step.as_ref())),
-    };
-    let spanned = spanned.map(|v| Spanned {
-        scale: 1.0,
-        offset: match options.shift {
-            Shift::Full => (0..v.nrows()).map(|i| if i + 1 == v.nrows() { 1.0 } else { 0.0 }).collect(),
-            Shift::Subspace => column(&product(v.as_ref(), step.as_ref())),
-        },
-        u: product(v.as_ref(), correction.as_ref()),
-        v: v.clone(),
-    });
-    let affine = Affine::LowRank(LowRank {
-        scale: 1.0,
-        mean: source_mean,
-        offset,
-        u: product(basis.as_ref(), correction.as_ref()),
-        v: basis.clone(),
-    });
-    Ok((affine, monge.optimality().clone(), spanned))
+
+    /// The same for axes times these signs, `[K]`.
+    fn turn(&mut self, signs: &[f64]) {
+        for (j, of_column) in signs.iter().enumerate() {
+            self.step[(j, 0)] *= of_column;
+            for (i, of_row) in signs.iter().enumerate() {
+                self.correction[(i, j)] *= of_row * of_column;
+            }
+        }
+    }
+
+    /// The same in all `d` dimensions, the identity on the complement of the axes, `[d, K]`. `means`: those of source and
+    /// target, `[d]`.
+    pub(crate) fn embedded(
+        &self,
+        basis: &Mat<f64>,
+        [source_mean, target_mean]: [Vec<f64>; 2],
+        shift: Shift,
+    ) -> Affine {
+        Affine::LowRank(LowRank {
+            scale: 1.0,
+            offset: match shift {
+                Shift::Full => target_mean.iter().zip(&source_mean).map(|(t, s)| t - s).collect(),
+                Shift::Subspace => column(&product(basis.as_ref(), self.step.as_ref())),
+            },
+            mean: source_mean,
+            u: product(basis.as_ref(), self.correction.as_ref()),
+            v: basis.clone(),
+        })
+    }
 }
 
 /// The axes of the pooled rows, from inner products where these suffice.
@@ -108,8 +139,12 @@ pub(crate) fn axes(
     span: Option<&Span<'_>>,
     options: &FitOptions,
 ) -> Result<Axes, TransportError> {
-    match span.map(|span| axes_of_span(span, options)).transpose()?.flatten() {
-        Some(axes) => Ok(axes),
+    let Some(span) = span else { return axes_of_rows(pair, options) };
+    match axes_in_span(span, options)? {
+        Some((mut axes, coordinates)) => {
+            axes.settle(lifted(span, &coordinates)?);
+            Ok(axes)
+        }
         None => axes_of_rows(pair, options),
     }
 }
@@ -144,13 +179,13 @@ fn axes_of_rows(pair: &Pair<'_>, options: &FitOptions) -> Result<Axes, Transport
         total: pca.total,
         basis: pca.basis,
         center: center_of_pool,
-        spanned: None,
     })
 }
 
-/// The same from inner products alone; none where rounding of these could be seen, or where the components exceed the
-/// rank and the error has to name it.
-fn axes_of_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<Axes>, TransportError> {
+/// The same from inner products alone, but for the basis, of which the coordinates `[n + 1, K]` are given: [`lifted`]
+/// makes it of these and [`Axes::settle`] puts it in. None where rounding could be seen, or where the components exceed
+/// the rank and the error has to name it.
+fn axes_in_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<(Axes, Mat<f64>)>, TransportError> {
     let ((n_s, n_t), n, k) = (span.counts(), span.rows(), options.components);
     let (share, weight) = weights(n_s, n_t, options.pooling);
     if k > n {
@@ -161,13 +196,17 @@ fn axes_of_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<Axes>, T
     let root = [weight[0].sqrt(), weight[1].sqrt()];
     let root = |i: usize| root[usize::from(i >= n_s)];
     let g = &span.gram;
-    let between = |i: usize, j: usize| {
-        g[(i, j)] + part(i) * g[(n, j)] + part(j) * g[(i, n)] + part(i) * part(j) * g[(n, n)]
-    };
-    let pooled = Mat::from_fn(n, n, |i, j| root(i) * root(j) * between(i, j));
+    let mut pooled = Mat::zeros(n, n);
+    for j in 0..n {
+        let (own, with_gap) = (part(j), g[(n, j)] + part(j) * g[(n, n)]);
+        let entries =
+            pooled.col_as_slice_mut(j).iter_mut().zip(g.col_as_slice(j).iter().zip(g.col_as_slice(n)));
+        for (i, (entry, (z, gap))) in entries.enumerate() {
+            *entry = root(i) * root(j) * (z + part(i) * with_gap + own * gap);
+        }
+    }
     let total = (0..n).map(|i| pooled[(i, i)]).sum();
-    let Eigen { values, vectors } = symmetric_eigen(pooled.as_ref())?;
-    let values = values[..k].to_vec();
+    let Eigen { values, vectors } = leading_eigen(pooled.as_ref(), k)?;
     let floor = relative_floor(n.max(span.source_mean.len())) * values[0];
     let resolved =
         values.iter().all(|&value| value > floor && span.resolves(value / weight[0].max(weight[1])));
@@ -175,38 +214,50 @@ fn axes_of_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<Axes>, T
         return Ok(None);
     }
 
-    // P = Y^T U / sqrt(l), made orthonormal once more for what the Gram matrix lost.
-    let mut coordinates = Mat::zeros(n + 1, k);
+    // P = Y^T U / sqrt(l).
+    let mut spanned = Mat::zeros(n + 1, k);
     for j in 0..k {
         for i in 0..n {
-            coordinates[(i, j)] = root(i) * vectors[(i, j)] / values[j].sqrt();
-            coordinates[(n, j)] += part(i) * coordinates[(i, j)];
-        }
-    }
-    let lifted = span.lift(coordinates.as_ref());
-    let mend = symmetric_inverse_root(gram(lifted.as_ref().transpose()).as_ref())?.matrix;
-    let mut basis = product(lifted.as_ref(), mend.as_ref());
-    let mut spanned = product(coordinates.as_ref(), mend.as_ref());
-    for j in 0..k {
-        let largest = basis.col(j).iter().fold(0.0_f64, |a, &b| if b.abs() > a.abs() { b } else { a });
-        if largest < 0.0 {
-            basis.as_mut().col_mut(j).iter_mut().for_each(|x| *x = -*x);
-            spanned.as_mut().col_mut(j).iter_mut().for_each(|x| *x = -*x);
+            spanned[(i, j)] = root(i) * vectors[(i, j)] / values[j].sqrt();
+            spanned[(n, j)] += part(i) * spanned[(i, j)];
         }
     }
     let along = product(g.as_ref(), spanned.as_ref());
     let rows = |first: usize, count: usize| {
         Mat::from_fn(count, k, |i, j| along[(first + i, j)] + part(first + i) * along[(n, j)])
     };
-    Ok(Some(Axes {
+    let axes = Axes {
         source: rows(0, n_s),
         target: rows(n_s, n_t),
         eigenvalues: values,
         total,
-        basis,
+        basis: Mat::new(),
         center: middle(&span.source_mean, &span.target_mean, share),
-        spanned: Some(spanned),
-    }))
+    };
+    Ok(Some((axes, spanned)))
+}
+
+/// The axes themselves, made orthonormal once more for what the Gram matrix lost. `[d, K]`.
+fn lifted(span: &Span<'_>, coordinates: &Mat<f64>) -> Result<Mat<f64>, LinalgError> {
+    orthonormalize(span.lift(coordinates.as_ref()))
+}
+
+impl Axes {
+    /// Puts the basis in, turned so that in each axis the entry of largest magnitude is positive, and turns the rest with
+    /// it. Gives the signs, `[K]`.
+    fn settle(&mut self, basis: Mat<f64>) -> Vec<f64> {
+        let largest =
+            |column: &[f64]| column.iter().fold(0.0_f64, |a, &b| if b.abs() > a.abs() { b } else { a });
+        let sign = |j| if largest(basis.col_as_slice(j)) < 0.0 { -1.0 } else { 1.0 };
+        let signs: Vec<f64> = (0..basis.ncols()).map(sign).collect();
+        self.basis = basis;
+        for part in [&mut self.basis, &mut self.source, &mut self.target] {
+            for (j, sign) in signs.iter().enumerate() {
+                part.col_as_slice_mut(j).iter_mut().for_each(|x| *x *= sign);
+            }
+        }
+        signs
+    }
 }
 
 fn column(matrix: &Mat<f64>) -> Vec<f64> {

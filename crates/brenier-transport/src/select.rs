@@ -135,7 +135,7 @@ pub fn select_components(
 fn score(components: usize, cut: &[Mat<f64>; 4], options: &FitOptions) -> Result<f64, TransportError> {
     let [source, target, source_out, target_out] = cut;
     let pair = Pair { source: Rows::new(source.as_ref())?, target: Rows::new(target.as_ref())? };
-    let map = RowMap::new(pca_ot(&pair, None, &FitOptions { components, ..*options })?.affine)?;
+    let map = RowMap::new(pca_ot(&pair, None, &FitOptions { components, ..*options }, false)?.affine)?;
     let mut moved = source_out.clone();
     map.apply_rows(moved.as_mut(), 1.0)?;
     let gaussian = |rows: &Mat<f64>| Gaussian::from_rows(rows.as_ref(), options.covariance);

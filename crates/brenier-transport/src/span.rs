@@ -5,19 +5,24 @@
 //! products, so maps are estimated, and measured on the rows, in numbers of size `n`; what has `d` entries is lifted
 //! out of the rows once, at the end. No copy of the rows is made, centred or other.
 
-use crate::certificate::{Quality, gate_quality};
+use crate::certificate::{GateQuality, Gated, Quality};
 use crate::fit::Pair;
 use crate::{Covariance, TransportError};
 use brenier_linalg::{
-    gram_of_stack, mean, product, product_with_transpose, singular_values, squared_norm,
-    stack_transpose_product,
+    LinalgError, gram, gram_of_stack, mean, nuclear_norm, product, product_with_transpose, squared_norm,
+    stack_transpose_product, transpose_product,
 };
-use brenier_map::{LowRank, RowMap};
-use faer::{Mat, MatRef};
+use brenier_map::{Gate, LowRank};
+use faer::linalg::matmul::triangular::{BlockStructure, matmul};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
 
 /// What the route through the Gram matrix may cost, relative, in the direction that suffers most; beyond that a fit
 /// goes the way that squares nothing.
 const ACCURACY: f64 = 1e-10;
+
+/// Columns of the rows that a thread lifts at once.
+const STRIP: usize = 256;
 
 /// Source and target rows, by the inner products of what spans them.
 pub(crate) struct Span<'a> {
@@ -32,14 +37,36 @@ pub(crate) struct Span<'a> {
 }
 
 /// A map in these coordinates: `m_s + e` goes to `m_s + offset + scale e + U V^T e`, where `V^T e` are inner products.
+/// Kept as what measuring it needs: `G` is the Gram matrix, and `U` and `V` are `[n + 1, r]`.
 pub(crate) struct Spanned {
-    pub scale: f64,
+    scale: f64,
     /// `[n + 1]`.
-    pub offset: Vec<f64>,
-    /// `[n + 1, r]`.
-    pub u: Mat<f64>,
-    /// `[n + 1, r]`.
-    pub v: Mat<f64>,
+    offset: Vec<f64>,
+    /// `G V`: what the directions read of each vector. `[n + 1, r]`.
+    read: Mat<f64>,
+    /// `G U`. `[n + 1, r]`.
+    written: Mat<f64>,
+    /// `U^T G U`. `[r, r]`.
+    lengths: Mat<f64>,
+}
+
+impl Spanned {
+    pub(crate) fn new(
+        span: &Span<'_>,
+        scale: f64,
+        offset: Vec<f64>,
+        u: MatRef<'_, f64>,
+        v: MatRef<'_, f64>,
+    ) -> Self {
+        let (read, written) = (product(span.gram.as_ref(), v), product(span.gram.as_ref(), u));
+        let lengths = transpose_product(u, written.as_ref());
+        Self { scale, offset, read, written, lengths }
+    }
+
+    /// The map with `V` orthonormal and `U = V C`, `C` symmetric, `[r, r]`; `read` is `G V`.
+    pub(crate) fn in_basis(scale: f64, offset: Vec<f64>, read: Mat<f64>, c: MatRef<'_, f64>) -> Self {
+        Self { scale, offset, written: product(read.as_ref(), c), lengths: gram(c), read }
+    }
 }
 
 impl<'a> Span<'a> {
@@ -56,38 +83,59 @@ impl<'a> Span<'a> {
         let largest = (0..n).map(|i| raw[(i, i)]).fold(0.0, f64::max);
 
         // Inner products with the means of both classes, and of these among themselves, are averages of entries.
-        let average = |i: usize, from: usize, count: usize| {
-            (from..from + count).map(|j| raw[(i, j)]).sum::<f64>() / count as f64
-        };
-        let with_source: Vec<f64> = (0..n).map(|i| average(i, 0, n_s)).collect();
-        let with_target: Vec<f64> = (0..n).map(|i| average(i, n_s, n_t)).collect();
-        let of = |with: &[f64], from: usize, count: usize| {
-            with[from..from + count].iter().sum::<f64>() / count as f64
-        };
-        let (ss, st) = (of(&with_source, 0, n_s), of(&with_source, n_s, n_t));
-        let (ts, tt) = (of(&with_target, 0, n_s), of(&with_target, n_s, n_t));
-        let between = |i: usize, j: usize| match (i < n_s, j < n_s) {
-            (true, true) => raw[(i, j)] - with_source[i] - with_source[j] + ss,
-            (false, false) => raw[(i, j)] - with_target[i] - with_target[j] + tt,
-            (true, false) => raw[(i, j)] - with_target[i] - with_source[j] + ts,
-            (false, true) => raw[(j, i)] - with_target[j] - with_source[i] + ts,
-        };
-        let along = |i: usize| {
-            let about = if i < n_s { ts - ss } else { tt - st };
-            (with_target[i] - with_source[i]) - about
-        };
-        let gap: f64 = source_mean.iter().zip(&target_mean).map(|(s, t)| (t - s) * (t - s)).sum();
-        let gram = Mat::from_fn(n + 1, n + 1, |i, j| match (i == n, j == n) {
-            (true, true) => gap,
-            (true, false) => along(j),
-            (false, true) => along(i),
-            (false, false) => between(i, j),
+        let classes = [(0, n_s), (n_s, n_t)];
+        let average =
+            |from: usize, count: usize, of: &[f64]| of[from..from + count].iter().sum::<f64>() / count as f64;
+        let with: [Vec<f64>; 2] = classes.map(|(from, count)| {
+            (0..n).map(|j| average(from, count, raw.col_as_slice(j))).collect::<Vec<_>>()
         });
+        let means = classes.map(|(from, count)| [0, 1].map(|class| average(from, count, &with[class])));
+        let class = |i: usize| usize::from(i >= n_s);
+        let gap: f64 = source_mean.iter().zip(&target_mean).map(|(s, t)| (t - s) * (t - s)).sum();
+        let along = |i: usize| {
+            let own = class(i);
+            (with[1][i] - with[0][i]) - (means[own][1] - means[own][0])
+        };
+        let mut gram = Mat::zeros(n + 1, n + 1);
+        for j in 0..n {
+            let own = class(j);
+            let (raw, column) = (raw.col_as_slice(j), gram.col_as_slice_mut(j));
+            for (other, (from, count)) in classes.into_iter().enumerate() {
+                let places = from..from + count;
+                let rest = column[places.clone()].iter_mut().zip(&raw[places.clone()]);
+                for ((entry, raw), with_own) in rest.zip(&with[own][places]) {
+                    // The sum of the two is the same from both sides: the matrix is symmetric to the last bit.
+                    *entry = raw - (with_own + with[other][j]) + means[own][other];
+                }
+            }
+            column[n] = along(j);
+        }
+        for j in 0..n {
+            gram[(j, n)] = gram[(n, j)];
+        }
+        gram[(n, n)] = gap;
         let noise = 2.0 * f64::EPSILON * largest;
         let span = Self { source, target, source_mean, target_mean, gram, noise };
         let (of_source, of_target, _) = span.blocks();
         // Classes that hardly vary beside their means are lost in the rounding of these.
         (span.resolves(trace(of_source)) && span.resolves(trace(of_target))).then_some(span)
+    }
+
+    /// `|m_t - m_s|^2`.
+    pub(crate) fn gap_squared(&self) -> f64 {
+        self.gram[(self.rows(), self.rows())]
+    }
+
+    /// The means of source and target, `[d]`.
+    pub(crate) fn means(&self) -> [Vec<f64>; 2] {
+        [self.source_mean.clone(), self.target_mean.clone()]
+    }
+
+    /// The gap of the means alone, in coordinates.
+    pub(crate) fn gap(&self) -> Vec<f64> {
+        let mut offset = vec![0.0; self.rows() + 1];
+        offset[self.rows()] = 1.0;
+        offset
     }
 
     pub(crate) fn counts(&self) -> (usize, usize) {
@@ -136,94 +184,228 @@ impl<'a> Span<'a> {
         stack_transpose_product(self.source, self.target, weights.as_ref())
     }
 
+    /// `Y^T M` with the contrasts `Y` of source and target, each over its root, and an upper triangular `M`, `[r, r]`,
+    /// `r = n - 2`. `[d, r]`.
+    pub(crate) fn lift_triangular(&self, roots: [f64; 2], upper: MatRef<'_, f64>) -> Mat<f64> {
+        let (a, r) = (self.source.nrows() - 1, upper.nrows());
+        let mut out = Mat::zeros(self.source_mean.len(), r);
+        out.as_mut().par_row_chunks_mut(STRIP).enumerate().for_each(|(index, strip)| {
+            let columns = |rows: MatRef<'a, f64>| rows.subcols(index * STRIP, strip.nrows());
+            let mut y = Mat::zeros(r, strip.nrows());
+            let (mut above, mut below) = y.as_mut().split_at_row_mut(a);
+            add_contrasts(columns(self.source), roots[0].recip(), above.as_mut());
+            add_contrasts(columns(self.target), roots[1].recip(), below.as_mut());
+            let (full, triangle) = (BlockStructure::Rectangular, BlockStructure::TriangularUpper);
+            matmul(strip, full, Accum::Replace, y.transpose(), full, upper, triangle, 1.0, Par::Seq);
+        });
+        out
+    }
+
     /// The map that moves `m_s` by `offset`, `[d]`, with these directions.
     pub(crate) fn low_rank(&self, scale: f64, offset: &[f64], u: Mat<f64>, v: Mat<f64>) -> LowRank {
         let offset = offset.iter().zip(&self.source_mean).map(|(o, m)| o + (1.0 - scale) * m).collect();
         LowRank { scale, mean: self.source_mean.clone(), offset, u, v }
     }
 
-    /// What a map does to the rows themselves: the same numbers that moving the rows would give.
+    /// W2 between the rows of the two classes.
+    pub(crate) fn w2_before(&self, covariance: Covariance) -> Result<f64, LinalgError> {
+        let (of_source, _, across) = self.blocks();
+        let nuclear = nuclear_norm(contrasted(across).as_ref())?;
+        Ok(self.w2(self.gap_squared(), trace(of_source), nuclear, covariance))
+    }
+
+    /// From the squared distance of the means, the sum of squares of the source about its own, and a nuclear norm.
+    fn w2(&self, apart: f64, spread: f64, nuclear: f64, covariance: Covariance) -> f64 {
+        let ((n_s, n_t), (_, of_target, _)) = (self.counts(), self.blocks());
+        let (div_s, div_t) = (covariance.divisor(n_s), covariance.divisor(n_t));
+        let bures = spread / div_s + trace(of_target) / div_t - 2.0 * nuclear / (div_s * div_t).sqrt();
+        (apart.max(0.0) + bures.max(0.0)).sqrt()
+    }
+
+    /// What a map does to the rows themselves: the same numbers that moving the rows would give. A gated map has to
+    /// have scale 1.
     pub(crate) fn measure(
         &self,
-        spanned: &Spanned,
-        map: &RowMap,
+        map: &Spanned,
+        gate: Option<&Gate>,
         covariance: Covariance,
-    ) -> Result<Quality, TransportError> {
-        let (n_s, n_t) = self.counts();
-        let n = n_s + n_t;
-        let (of_source, of_target, across) = self.blocks();
-        let (div_s, div_t) = (covariance.divisor(n_s), covariance.divisor(n_t));
-        let (trace_s, trace_t) = (trace(of_source) / div_s, trace(of_target) / div_t);
-        let gap = self.gram[(n, n)];
-
-        let (share_s, share_t) = (map.gate_rows(self.source)?, map.gate_rows(self.target)?);
-        let steps_s = self.steps(spanned, 0, &share_s);
-        let steps_t = self.steps(spanned, n_s, &share_t);
-        let source_step = (self.trace_of(steps_s.as_ref()) / n_s as f64).max(0.0).sqrt();
-        let target_step = (self.trace_of(steps_t.as_ref()) / n_t as f64).max(0.0).sqrt();
-
-        // Moved rows about m_s, their mean, and what is left about it.
-        let mut moved = steps_s;
-        for i in 0..n_s {
-            moved[(i, i)] += 1.0;
-        }
-        let mut average: Vec<f64> =
-            (0..=n).map(|j| (0..n_s).map(|i| moved[(i, j)]).sum::<f64>() / n_s as f64).collect();
-        for (j, middle) in average.iter().enumerate() {
-            for i in 0..n_s {
-                moved[(i, j)] -= middle;
-            }
-        }
-        average[n] -= 1.0;
-        let off = Mat::from_fn(1, n + 1, |_, j| average[j]);
-        let apart = self.trace_of(off.as_ref()).max(0.0);
-        let with_all = product(moved.as_ref(), self.gram.as_ref());
-        let with_target = with_all.as_ref().submatrix(0, n_s, n_s, n_t);
-        let spread: f64 =
-            (0..n_s).map(|i| (0..=n).map(|j| with_all[(i, j)] * moved[(i, j)]).sum::<f64>()).sum::<f64>()
-                / div_s;
-        let root = (div_s * div_t).sqrt();
-        let (before, after) = rayon::join(|| singular_values(across), || singular_values(with_target));
-        let nuclear = |values: Vec<f64>| values.iter().sum::<f64>() / root;
-        let distance = |apart: f64, trace: f64, nuclear: f64| {
-            (apart + (trace + trace_t - 2.0 * nuclear).max(0.0)).sqrt()
+    ) -> Result<Moved, TransportError> {
+        let ((n_s, n_t), n) = (self.counts(), self.rows());
+        let (of_source, _, across) = self.blocks();
+        let gated = gate.map(|gate| Gated::of(gate, self.source, self.target)).transpose()?;
+        let open = |count| vec![1.0; count];
+        let (share_s, share_t) = match &gated {
+            Some(gated) => (gated.source.clone(), gated.target.clone()),
+            None => (open(n_s), open(n_t)),
         };
-        let w2_before = distance(gap, trace_s, nuclear(before?));
-        let w2_after = distance(apart, spread, nuclear(after?));
-        Ok(Quality {
-            w2_before,
-            w2_after,
-            w2_ratio: (w2_before > 0.0).then(|| w2_after / w2_before),
+
+        // What the directions read of each row about m_s.
+        let (read_s, gap_read) = (map.read.as_ref().subrows(0, n_s), map.read.row(n));
+        let read_t = Mat::from_fn(n_t, map.read.ncols(), |i, k| map.read[(n_s + i, k)] + gap_read[k]);
+        let offset = Mat::from_fn(n + 1, 1, |i, _| map.offset[i]);
+        let offset_read = column(&product(self.gram.as_ref(), offset.as_ref()));
+        let own = OffsetForms {
+            length: dot(&map.offset, &offset_read),
+            with_u: column(&transpose_product(map.written.as_ref(), offset.as_ref())),
+        };
+        let step = |share: &[f64], read: MatRef<'_, f64>, of_target: bool| {
+            let mut squares = own.forms(map, read);
+            let grow = map.scale - 1.0;
+            if grow != 0.0 {
+                let first = if of_target { n_s } else { 0 };
+                let with_gap = |x: &[f64], i: usize| x[first + i] + if of_target { x[n] } else { 0.0 };
+                for (i, square) in squares.iter_mut().enumerate() {
+                    let own = self.gram.col_as_slice(first + i);
+                    let length =
+                        own[first + i] + if of_target { 2.0 * own[n] + self.gap_squared() } else { 0.0 };
+                    *square += grow * (grow * length + 2.0 * with_gap(&offset_read, i));
+                }
+                for k in 0..read.ncols() {
+                    let written = map.written.col_as_slice(k);
+                    let places = squares.iter_mut().zip(read.col(k).iter()).enumerate();
+                    places
+                        .for_each(|(i, (square, read))| *square += 2.0 * grow * with_gap(written, i) * read);
+                }
+            }
+            let squares = squares.iter().zip(share).map(|(square, share)| share * share * square);
+            (squares.sum::<f64>() / share.len() as f64).max(0.0).sqrt()
+        };
+        let (source_step, target_step) =
+            (step(&share_s, read_s, false), step(&share_t, read_t.as_ref(), true));
+
+        // A moved row is scale e + p (offset + U V^T e) from m_s; about the mean of them, scale e + q offset + U w.
+        let scale = map.scale;
+        let share = share_s.iter().sum::<f64>() / n_s as f64;
+        let q: Vec<f64> = share_s.iter().map(|p| p - share).collect();
+        let r = map.read.ncols();
+        let mut w = Mat::from_fn(n_s, r, |i, k| share_s[i] * read_s[(i, k)]);
+        let w_mean: Vec<f64> = (0..r).map(|k| w.col_as_slice(k).iter().sum::<f64>() / n_s as f64).collect();
+        for (k, mean) in w_mean.iter().enumerate() {
+            w.col_as_slice_mut(k).iter_mut().for_each(|w| *w -= mean);
+        }
+        let written_s = map.written.as_ref().subrows(0, n_s);
+        let with_own: f64 =
+            (0..n_s).map(|i| q[i] * offset_read[i]).sum::<f64>() + entrywise(written_s, w.as_ref());
+        let moved: f64 = q.iter().map(|q| q * q * own.length).sum::<f64>()
+            + 2.0 * (0..r).map(|k| own.with_u[k] * dot(&q, w.col_as_slice(k))).sum::<f64>()
+            + entrywise(product(w.as_ref(), map.lengths.as_ref()).as_ref(), w.as_ref());
+        let spread = scale * scale * trace(of_source) + 2.0 * scale * with_own + moved;
+        let mut with_target = product_with_transpose(map.written.as_ref().subrows(n_s, n_t), w.as_ref());
+        for i in 0..n_s {
+            let places = with_target.col_as_slice_mut(i).iter_mut().enumerate();
+            places.for_each(|(t, x)| *x += scale * across[(t, i)] + offset_read[n_s + t] * q[i]);
+        }
+        // The mean of the moved rows from m_t: p offset - gap + U w.
+        let left: Vec<f64> =
+            map.offset.iter().enumerate().map(|(i, o)| share * o - if i == n { 1.0 } else { 0.0 }).collect();
+        let left_with = |k: usize| dot(&left, map.written.col_as_slice(k));
+        let means = Mat::from_fn(1, r, |_, k| w_mean[k]);
+        let apart = self.length(&left)
+            + 2.0 * (0..r).map(|k| w_mean[k] * left_with(k)).sum::<f64>()
+            + entrywise(product(means.as_ref(), map.lengths.as_ref()).as_ref(), means.as_ref());
+
+        let after = nuclear_norm(contrasted(with_target.as_ref()).as_ref())?;
+        Ok(Moved {
+            w2_after: self.w2(apart, spread, after, covariance),
             source_step,
             target_step,
-            gate: gate_quality(map, self.source, self.target)?,
-            ..Quality::default()
+            gate: gated.map(|gated| gated.quality()),
         })
     }
 
-    /// `p_i (T(x_i) - x_i)` for the rows of a class that begin at `first`, in coordinates. `[n_class, n + 1]`.
-    fn steps(&self, map: &Spanned, first: usize, share: &[f64]) -> Mat<f64> {
-        let n = self.rows();
-        let is_target = first > 0;
-        // Inner products of the rows about m_s with the directions that are read.
-        let read = product(self.gram.as_ref(), map.v.as_ref());
-        let z = Mat::from_fn(share.len(), map.v.ncols(), |i, k| {
-            read[(first + i, k)] + if is_target { read[(n, k)] } else { 0.0 }
-        });
-        let lifted = product_with_transpose(z.as_ref(), map.u.as_ref());
-        Mat::from_fn(share.len(), n + 1, |i, j| {
-            let own = if j == first + i || (is_target && j == n) { map.scale - 1.0 } else { 0.0 };
-            share[i] * (own + map.offset[j] + lifted[(i, j)])
-        })
+    /// The squared length of a vector given in coordinates, `[n + 1]`.
+    fn length(&self, coordinates: &[f64]) -> f64 {
+        let column = |j: usize| dot(coordinates, self.gram.col_as_slice(j));
+        coordinates.iter().enumerate().filter(|&(_, &x)| x != 0.0).map(|(j, x)| x * column(j)).sum()
     }
+}
 
-    /// The sum of squared lengths of vectors given in coordinates, `[m, n + 1]`.
-    fn trace_of(&self, coordinates: MatRef<'_, f64>) -> f64 {
-        let with_all = product(coordinates, self.gram.as_ref());
-        let rows = 0..coordinates.nrows();
-        rows.map(|i| (0..coordinates.ncols()).map(|j| with_all[(i, j)] * coordinates[(i, j)]).sum::<f64>())
-            .sum()
+/// What a map does to rows, but for where they were before.
+pub(crate) struct Moved {
+    w2_after: f64,
+    source_step: f64,
+    target_step: f64,
+    gate: Option<GateQuality>,
+}
+
+impl Moved {
+    pub(crate) fn from(self, w2_before: f64) -> Quality {
+        let Self { w2_after, source_step, target_step, gate } = self;
+        let w2_ratio = (w2_before > 0.0).then(|| w2_after / w2_before);
+        Quality { w2_before, w2_after, w2_ratio, source_step, target_step, gate, ..Quality::default() }
     }
+}
+
+/// Inner products of a map's offset `o` with itself and with its directions `U`.
+struct OffsetForms {
+    length: f64,
+    with_u: Vec<f64>,
+}
+
+impl OffsetForms {
+    /// `|o + U c|^2` for each row `c` of what was read, `[m, r]`.
+    fn forms(&self, map: &Spanned, read: MatRef<'_, f64>) -> Vec<f64> {
+        let mut forms = vec![self.length; read.nrows()];
+        let lengths = product(read, map.lengths.as_ref());
+        for (k, with_u) in self.with_u.iter().enumerate() {
+            let places = forms.iter_mut().zip(lengths.col_as_slice(k)).zip(read.col(k).iter());
+            places.for_each(|((form, length), read)| *form += (2.0 * with_u + length) * read);
+        }
+        forms
+    }
+}
+
+/// The nonzero part of a matrix `[m, n]` whose rows and columns add up to nothing, `[m - 1, n - 1]`: in orthonormal
+/// [`contrasts`] on both sides.
+pub(crate) fn contrasted(matrix: MatRef<'_, f64>) -> Mat<f64> {
+    contrasts_of_rows(contrasts_of_rows(matrix).transpose()).transpose().to_owned()
+}
+
+/// Orthonormal combinations of rows, `[m, d]`, all orthogonal to their sum: a Householder reflection that takes the
+/// vector of ones to the first axis, without its first row. `[m - 1, d]`.
+pub(crate) fn contrasts_of_rows(rows: MatRef<'_, f64>) -> Mat<f64> {
+    let mut out = Mat::zeros(rows.nrows() - 1, rows.ncols());
+    add_contrasts(rows, 1.0, out.as_mut());
+    out
+}
+
+/// Adds the [`contrasts_of_rows`], times `scale`, to `out`, `[m - 1, d]`.
+fn add_contrasts(rows: MatRef<'_, f64>, scale: f64, out: MatMut<'_, f64>) {
+    // w = e - e_1 with e = ones / sqrt(m): |w|^2 = 2 (1 - one), and w is `one` but for its first entry.
+    let one = 1.0 / (rows.nrows() as f64).sqrt();
+    for (row, out) in rows.col_iter().zip(out.col_iter_mut()) {
+        let along = one * row.iter().sum::<f64>() - row[0];
+        let step = one * along / (1.0 - one);
+        out.iter_mut().zip(row.iter().skip(1)).for_each(|(out, x)| *out += scale * (x - step));
+    }
+}
+
+/// Rows that add up to nothing, `[m, d]`, of which these, `[m - 1, d]`, are the [`contrasts_of_rows`].
+pub(crate) fn rows_of_contrasts(contrasts: MatRef<'_, f64>) -> Mat<f64> {
+    let m = contrasts.nrows() + 1;
+    let one = 1.0 / (m as f64).sqrt();
+    let mut out = Mat::zeros(m, contrasts.ncols());
+    for j in 0..contrasts.ncols() {
+        // The reflection of a vector whose first entry is 0.
+        let step = one * contrasts.col(j).iter().sum::<f64>() / (1.0 - one);
+        let (first, rest) = out.col_as_slice_mut(j).split_at_mut(1);
+        first[0] = (1.0 - one) * step;
+        rest.iter_mut().zip(contrasts.col(j).iter()).for_each(|(x, own)| *x = own - one * step);
+    }
+    out
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// The sum of products of entries.
+pub(crate) fn entrywise(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
+    a.col_iter().zip(b.col_iter()).map(|(a, b)| a.iter().zip(b.iter()).map(|(a, b)| a * b).sum::<f64>()).sum()
+}
+
+fn column(matrix: &Mat<f64>) -> Vec<f64> {
+    matrix.col_as_slice(0).to_vec()
 }
 
 /// Effective rank `tr(S)^2 / tr(S^2)` from the Gram matrix of centred rows.
@@ -244,7 +426,7 @@ mod tests {
     use crate::span_ot::{SpanOt, span_ot};
     use crate::{FitOptions, Gaussian, Pooling, Shift, monge};
     use brenier_linalg::Rows;
-    use brenier_map::Affine;
+    use brenier_map::{Affine, RowMap};
 
     fn rows(n: usize, d: usize, seed: usize, mean: f64) -> Mat<f64> {
         let wave = |i: usize, j: usize| ((i * 37 + j * 11 + seed * 101) as f64 * 0.618).sin();
@@ -287,7 +469,7 @@ mod tests {
         let span = Span::new(&pair).expect("more columns than rows");
         for reg in [0.0, 1e-3] {
             let covariance = Covariance::Sample;
-            let SpanOt { map, spanned, .. } =
+            let SpanOt { map, moved: moved_in_span, .. } =
                 span_ot(&span, covariance, [reg, reg]).unwrap().expect("well conditioned");
             let map = RowMap::new(Affine::LowRank(map)).unwrap();
             let gaussian =
@@ -297,7 +479,7 @@ mod tests {
             for rows in [&source, &target, &fresh] {
                 close(&moved(&map, rows), &moved(&careful, rows), 1e-9);
             }
-            let found = span.measure(&spanned, &map, covariance).unwrap();
+            let found = moved_in_span.from(span.w2_before(covariance).unwrap());
             same_quality(&found, &measure(&map, source.as_ref(), target.as_ref(), covariance).unwrap());
         }
     }
@@ -310,14 +492,15 @@ mod tests {
         let span = Span::new(&pair).expect("more columns than rows");
         for (pooling, shift) in [(Pooling::Rows, Shift::Subspace), (Pooling::Classes, Shift::Full)] {
             let options = FitOptions { components: 3, pooling, shift, ..FitOptions::default() };
-            let quick = pca_ot(&pair, Some(&span), &options).unwrap();
-            let careful = pca_ot(&pair, None, &options).unwrap();
+            let quick = pca_ot(&pair, Some(&span), &options, true).unwrap();
+            let careful = pca_ot(&pair, None, &options, true).unwrap();
             close(&quick.axes.basis, &careful.axes.basis, 1e-9);
             close(&quick.axes.source, &careful.axes.source, 1e-9);
             close(&quick.axes.target, &careful.axes.target, 1e-9);
             let map = RowMap::new(quick.affine).unwrap();
             close(&moved(&map, &source), &moved(&RowMap::new(careful.affine).unwrap(), &source), 1e-9);
-            let found = span.measure(&quick.spanned.expect("of the span"), &map, options.covariance).unwrap();
+            let moved_in_span = quick.moved.expect("of the span");
+            let found = moved_in_span.from(span.w2_before(options.covariance).unwrap());
             same_quality(
                 &found,
                 &measure(&map, source.as_ref(), target.as_ref(), options.covariance).unwrap(),

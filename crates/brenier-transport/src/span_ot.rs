@@ -3,27 +3,29 @@
 //! matrix and one lift of the directions.
 
 use crate::certificate::Optimality;
+use crate::graded::graded_svd;
 use crate::monge::check_laws;
-use crate::span::{Span, Spanned};
+use crate::span::{Moved, Span, Spanned, contrasted, contrasts_of_rows, entrywise, rows_of_contrasts};
 use crate::{Covariance, TransportError};
 use brenier_linalg::{
     gram, product, product_with_transpose, relative_floor, singular_values, squared_norm, symmetric_eigen,
-    symmetric_eigenvalues, thin_svd, transpose_product,
+    symmetric_eigenvalues, thin_svd,
 };
 use brenier_map::LowRank;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor as llt;
 use faer::linalg::triangular_inverse::invert_lower_triangular;
-use faer::linalg::triangular_solve::solve_upper_triangular_in_place;
+use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::{Mat, MatRef, Par};
 
 /// Smallest share of the largest singular value of `N_t^T N_s` that is known well enough: to 1e-7.
 const SMALLEST_ROOT: f64 = 1e-9;
 
-/// A fitted map, in `d` and in coordinates.
+/// A fitted map.
 pub(crate) struct SpanOt {
     pub map: LowRank,
-    pub spanned: Spanned,
+    /// What it does to the rows.
+    pub moved: Moved,
     pub optimality: Optimality,
 }
 
@@ -82,6 +84,7 @@ fn singular(span: &Span<'_>, covariance: Covariance) -> Result<Option<SpanOt>, T
 
     let axes = product(w, Mat::from_fn(kept, kept, |i, j| own.vectors[(i, j)] / (s[i] * root_s)).as_ref());
     let axes = Mat::from_fn(n + 1, kept, |i, j| if i < n_s { axes[(i, j)] } else { 0.0 });
+    let gain: Vec<f64> = own.values.iter().map(|value| value - 1.0).collect();
     let (v, laws) = rayon::join(
         || span.lift(axes.as_ref()),
         || {
@@ -122,18 +125,14 @@ fn singular(span: &Span<'_>, covariance: Covariance) -> Result<Option<SpanOt>, T
                 squared_norm(of_source).sqrt() / (root_s * root_s),
                 from + to + gap,
             )?;
-            Ok::<_, TransportError>(o)
+            let written = columns_times(&axes, &gain);
+            let spanned = Spanned::new(span, 1.0, span.gap(), written.as_ref(), axes.as_ref());
+            Ok::<_, TransportError>((o, span.measure(&spanned, None, covariance)?))
         },
     );
-    let gain: Vec<f64> = own.values.iter().map(|value| value - 1.0).collect();
-    let offset = gap_only(n);
-    let shift = difference(span);
+    let (optimality, moved) = laws?;
     let u = columns_times(&v, &gain);
-    Ok(Some(SpanOt {
-        map: span.low_rank(1.0, &shift, u, v),
-        spanned: Spanned { scale: 1.0, offset, u: columns_times(&axes, &gain), v: axes },
-        optimality: laws?,
-    }))
+    Ok(Some(SpanOt { map: span.low_rank(1.0, &difference(span), u, v), moved, optimality }))
 }
 
 /// How many directions of the target lie outside the range of the source: the rank of what is left of its Gram matrix.
@@ -160,80 +159,90 @@ fn regular(
     [e_s, e_t]: [f64; 2],
 ) -> Result<Option<SpanOt>, TransportError> {
     let (n_s, n_t) = span.counts();
-    let (n, d) = (n_s + n_t, span.source_mean.len());
-    let (a, r) = (n_s - 1, n_s + n_t - 2);
+    let d = span.source_mean.len();
     if n_s < 2 || n_t < 2 {
         return Ok(None);
     }
-    let contrasts = [
-        contrasts(n_s, covariance.divisor(n_s).sqrt().recip()),
-        contrasts(n_t, covariance.divisor(n_t).sqrt().recip()),
-    ];
-    // The Gram matrix of n - 1 combinations of each class, orthonormal and orthogonal to its mean.
+    let (a, r) = (n_s - 1, n_s + n_t - 2);
+    let (div_s, div_t) = (covariance.divisor(n_s), covariance.divisor(n_t));
+    // The Gram matrix of n - 1 combinations of each class, orthonormal and orthogonal to its mean: its lower triangle.
     let (of_source, of_target, across) = span.blocks();
-    let within = |block: MatRef<'_, f64>, left: &Mat<f64>, right: &Mat<f64>| {
-        product(transpose_product(left.as_ref(), block).as_ref(), right.as_ref())
-    };
-    let (ss, tt) =
-        (within(of_source, &contrasts[0], &contrasts[0]), within(of_target, &contrasts[1], &contrasts[1]));
-    let ts = within(across, &contrasts[1], &contrasts[0]);
-    let small = Mat::from_fn(r, r, |i, j| match (i < a, j < a) {
-        (true, true) => ss[(i, j)],
-        (false, false) => tt[(i - a, j - a)],
-        (false, true) => ts[(i - a, j)],
-        (true, false) => ts[(j - a, i)],
-    });
-    let Some(l) = cholesky(&small) else { return Ok(None) };
+    let mut small = Mat::zeros(r, r);
+    for (block, row, column, divisor) in
+        [(of_source, 0, 0, div_s), (of_target, a, a, div_t), (across, a, 0, (div_s * div_t).sqrt())]
+    {
+        let part = contrasted(block);
+        for j in 0..part.ncols() {
+            for (i, entry) in part.col_as_slice(j).iter().enumerate() {
+                small[(row + i, column + j)] = entry / divisor;
+            }
+        }
+    }
+    let Some(l) = cholesky(small) else { return Ok(None) };
     let pivot = (0..r).map(|i| l[(i, i)] * l[(i, i)]).fold(f64::INFINITY, f64::min);
-    let smallest_divisor = covariance.divisor(n_s).min(covariance.divisor(n_t));
-    if !span.resolves(pivot * smallest_divisor) {
+    if !span.resolves(pivot * div_s.min(div_t)) {
         return Ok(None);
     }
-    // Coordinates of the basis: contrasts times L^{-T}.
-    let inverse = lower_inverse(&l);
-    let mut wide = Mat::zeros(n + 1, r);
-    for (class, (row, column, count)) in [(0, 0, n_s), (n_s, a, n_t)].into_iter().enumerate() {
-        let part = product_with_transpose(
-            contrasts[class].as_ref(),
-            inverse.as_ref().submatrix(0, column, r, count - 1),
-        );
-        wide.as_mut().submatrix_mut(row, 0, count, r).copy_from(&part);
-    }
-
-    let (q, inside) = rayon::join(|| span.lift(wide.as_ref()), || inside(l.as_ref(), a, [e_s, e_t]));
+    let roots = [div_s.sqrt(), div_t.sqrt()];
+    let (q, inside) = rayon::join(
+        || span.lift_triangular(roots, lower_inverse(&l).transpose()),
+        || inside(l.as_ref(), a, [e_s, e_t]),
+    );
     let Some(inside) = inside? else { return Ok(None) };
     let scale = (e_t / e_s).sqrt();
     let mut correction = inside.matrix.clone();
     for i in 0..r {
         correction[(i, i)] -= scale;
     }
-    let (u, laws) = rayon::join(
+    let (u, (laws, moved)) = rayon::join(
         || product(q.as_ref(), correction.as_ref()),
-        || inside.prove(l.as_ref(), a, d, scale, [e_s, e_t], span.gram[(n, n)]),
-    );
-    let shift = difference(span);
-    Ok(Some(SpanOt {
-        map: span.low_rank(scale, &shift, u, q),
-        spanned: Spanned {
-            scale,
-            offset: gap_only(n),
-            u: product(wide.as_ref(), correction.as_ref()),
-            v: wide,
+        || {
+            let read = read(span, &l, roots);
+            let spanned = Spanned::in_basis(scale, span.gap(), read, correction.as_ref());
+            let laws = inside.prove(l.as_ref(), a, d, scale, [e_s, e_t], span.gap_squared());
+            (laws, span.measure(&spanned, None, covariance))
         },
-        optimality: laws?,
-    }))
+    );
+    let map = span.low_rank(scale, &difference(span), u, q);
+    Ok(Some(SpanOt { map, moved: moved?, optimality: laws? }))
+}
+
+/// The rows about their means, and the gap, in the basis of `regular`: of the rows these are the ones of `L`, back from
+/// contrasts. `[n + 1, r]`.
+fn read(span: &Span<'_>, l: &Mat<f64>, roots: [f64; 2]) -> Mat<f64> {
+    let (n_s, n_t) = span.counts();
+    let (n, r) = (n_s + n_t, l.nrows());
+    let (of_source, of_target) = l.as_ref().split_at_row(n_s - 1);
+    let mut out = Mat::zeros(n + 1, r);
+    for (part, first, root) in [(of_source, 0, roots[0]), (of_target, n_s, roots[1])] {
+        let rows = rows_of_contrasts(part);
+        let mut place = out.as_mut().subrows_mut(first, rows.nrows());
+        place.copy_from(rows);
+        place.col_iter_mut().for_each(|column| column.iter_mut().for_each(|x| *x *= root));
+    }
+    // The gap has its inner products with the contrasts, of which the basis is made.
+    let with_gap = span.gram.as_ref().submatrix(0, n, n, 1);
+    let (with_source, with_target) = with_gap.split_at_row(n_s);
+    let mut along = Mat::zeros(r, 1);
+    for (part, first, root) in [(with_source, 0, roots[0]), (with_target, n_s - 1, roots[1])] {
+        for (i, x) in contrasts_of_rows(part).col_as_slice(0).iter().enumerate() {
+            along[(first + i, 0)] = x / root;
+        }
+    }
+    solve_lower_triangular_in_place(l.as_ref(), along.as_mut(), Par::Seq);
+    for k in 0..r {
+        out[(n, k)] = along[(k, 0)];
+    }
+    out
 }
 
 /// The optimal map inside the joint span.
 struct Inside {
     /// `A_r`, `[r, r]`.
     matrix: Mat<f64>,
-    /// `N_s`, `[r, r]`, lower triangular, `N_s N_s^T = S_s`.
-    root: Mat<f64>,
+    root: Root,
     /// `F_t`, `[n_t - 1, r]`.
     target: Mat<f64>,
-    /// Condition number of the source.
-    condition: f64,
 }
 
 fn inside(l: MatRef<'_, f64>, a: usize, [e_s, e_t]: [f64; 2]) -> Result<Option<Inside>, TransportError> {
@@ -242,28 +251,58 @@ fn inside(l: MatRef<'_, f64>, a: usize, [e_s, e_t]: [f64; 2]) -> Result<Option<I
     for i in 0..a {
         covariance[(i, i)] += e_s;
     }
-    let Some(c) = cholesky(&covariance) else { return Ok(None) };
-    let root = Mat::from_fn(r, r, |i, j| match (i < a, j < a) {
-        (true, true) => c[(i, j)],
-        (false, false) if i == j => e_s.sqrt(),
-        _ => 0.0,
-    });
+    let Some(c) = cholesky(covariance) else { return Ok(None) };
     let target = l.subrows(a, r - a).to_owned();
-    let mut covariance_t = gram(target.as_ref().transpose());
+    let mut covariance = gram(target.as_ref().transpose());
     for i in 0..r {
-        covariance_t[(i, i)] += e_t;
+        covariance[(i, i)] += e_t;
     }
-    let Some(root_t) = cholesky(&covariance_t) else { return Ok(None) };
+    let Some(root_t) = cholesky(covariance) else { return Ok(None) };
+    let root = Root { c, isotropic: e_s.sqrt() };
     // Singular values of a product of roots, not eigenvalues of a product of covariances: nothing is squared.
-    let svd = thin_svd(transpose_product(root_t.as_ref(), root.as_ref()).as_ref())?;
+    let product = root.times_from_right(root_t.transpose());
+    let svd = match graded_svd(product.as_ref(), a)? {
+        Some(svd) => svd,
+        None => thin_svd(product.as_ref())?,
+    };
     if svd.values[r - 1] < SMALLEST_ROOT * svd.values[0] {
         return Ok(None);
     }
-    let mut y = Mat::from_fn(r, r, |i, j| svd.right[(i, j)] * svd.values[j].sqrt());
-    solve_upper_triangular_in_place(root.transpose(), y.as_mut(), Par::Seq);
-    let sizes = symmetric_eigenvalues(covariance.as_ref())?;
-    let condition = sizes[0] / e_s.min(sizes[a - 1]);
-    Ok(Some(Inside { matrix: gram(y.as_ref()), root, target, condition }))
+    let mut y = svd.right;
+    for (k, value) in svd.values.iter().enumerate() {
+        y.col_as_slice_mut(k).iter_mut().for_each(|x| *x *= value.sqrt());
+    }
+    let (mut top, bottom) = y.as_mut().split_at_row_mut(a);
+    solve_upper_triangular_in_place(root.c.transpose(), top.as_mut(), Par::Seq);
+    bottom.col_iter_mut().for_each(|column| column.iter_mut().for_each(|x| *x /= root.isotropic));
+    Ok(Some(Inside { matrix: gram(y.as_ref()), root, target }))
+}
+
+/// `N_s = diag(C, sqrt(e_s) I)`, `[r, r]`, lower triangular, `N_s N_s^T = S_s`.
+struct Root {
+    /// `[a, a]`.
+    c: Mat<f64>,
+    isotropic: f64,
+}
+
+impl Root {
+    /// `M N_s`, `[m, r]`.
+    fn times_from_right(&self, left: MatRef<'_, f64>) -> Mat<f64> {
+        let a = self.c.nrows();
+        let varied = product(left.subcols(0, a), self.c.as_ref());
+        Mat::from_fn(left.nrows(), left.ncols(), |i, j| {
+            if j < a { varied[(i, j)] } else { self.isotropic * left[(i, j)] }
+        })
+    }
+
+    fn entry(&self, i: usize, j: usize) -> f64 {
+        let a = self.c.nrows();
+        match (i < a, j < a) {
+            (true, true) => self.c[(i, j)],
+            (false, false) if i == j => self.isotropic,
+            _ => 0.0,
+        }
+    }
 }
 
 impl Inside {
@@ -285,43 +324,38 @@ impl Inside {
         let r = l.nrows();
         let rest = (d - r) as f64;
         let values = symmetric_eigenvalues(self.matrix.as_ref())?;
+        let sizes = symmetric_eigenvalues(gram(self.root.c.as_ref()).as_ref())?;
         let mut o = Optimality {
             rank: r,
             floored: 0,
             floor: relative_floor(d),
-            condition: self.condition,
+            condition: sizes[0] / e_s.min(sizes[a - 1]),
             min_eigenvalue: values[r - 1].min(if r < d { scale } else { f64::INFINITY }),
             max_eigenvalue: values[0].max(if r < d { scale } else { 0.0 }),
             ..Optimality::default()
         };
-        let pushed = product(self.matrix.as_ref(), self.root.as_ref());
-        let got = gram(pushed.as_ref());
+        let pushed = self.root.times_from_right(self.matrix.as_ref());
         let mut want = gram(self.target.as_ref().transpose());
         for i in 0..r {
             want[(i, i)] += e_t;
         }
         let size = squared_norm(want.as_ref()).sqrt();
-        let off = squared_norm((&got - &want).as_ref()).sqrt();
-        let mut step = pushed.clone();
-        for j in 0..r {
-            for i in 0..r {
-                step[(i, j)] -= self.root[(i, j)];
-            }
-        }
+        let off = squared_norm((gram(pushed.as_ref()) - &want).as_ref()).sqrt();
+        let root = Mat::from_fn(r, r, |i, j| self.root.entry(i, j));
         let outside = rest * (e_s.sqrt() - e_t.sqrt()).powi(2);
-        let from = squared_norm(self.root.as_ref());
+        let from = squared_norm(root.as_ref());
         let to = squared_norm(self.target.as_ref()) + r as f64 * e_t;
         // tr(A S_s) = <A N, N>; tr(A^{-1} S_t) by a Cholesky factor of A, which proves that it is positive too.
-        let (forward, backward) = match cholesky(&self.matrix) {
+        let (forward, backward) = match cholesky(self.matrix.clone()) {
             None => (0.0, f64::INFINITY),
             Some(factor) => {
                 let inverse = lower_inverse(&factor);
                 let of_target = product_with_transpose(inverse.as_ref(), self.target.as_ref());
-                let forward: f64 =
-                    (0..r).map(|j| (0..r).map(|i| pushed[(i, j)] * self.root[(i, j)]).sum::<f64>()).sum();
-                (forward, squared_norm(of_target.as_ref()) + e_t * squared_norm(inverse.as_ref()))
+                let backward = squared_norm(of_target.as_ref()) + e_t * squared_norm(inverse.as_ref());
+                (entrywise(pushed.as_ref(), root.as_ref()), backward)
             }
         };
+        let step = &pushed - &root;
         o.push_forward_covariance = if size > 0.0 { off / size } else { off };
         o.transport_cost = squared_norm(step.as_ref()) + gap + outside;
         o.w2_squared = (from + to - forward - backward).max(0.0) + gap + outside;
@@ -330,23 +364,10 @@ impl Inside {
     }
 }
 
-/// Orthonormal columns that are orthogonal to the vector of ones, times `scale`: a Householder reflection that takes
-/// that vector to the first axis, without its first column. `[n, n - 1]`.
-fn contrasts(n: usize, scale: f64) -> Mat<f64> {
-    let one = 1.0 / (n as f64).sqrt();
-    // w = e - e_1 with e = ones / sqrt(n): |w|^2 = 2 (1 - one).
-    let w = |i: usize| one - if i == 0 { 1.0 } else { 0.0 };
-    let twice = 1.0 / (1.0 - one);
-    Mat::from_fn(n, n - 1, |i, j| {
-        let own = if i == j + 1 { 1.0 } else { 0.0 };
-        scale * (own - twice * w(i) * w(j + 1))
-    })
-}
-
 /// The lower Cholesky factor; none where the matrix is not positive definite.
-fn cholesky(matrix: &Mat<f64>) -> Option<Mat<f64>> {
+pub(crate) fn cholesky(matrix: Mat<f64>) -> Option<Mat<f64>> {
     let n = matrix.nrows();
-    let mut factor = matrix.clone();
+    let mut factor = matrix;
     let scratch = llt::cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default());
     llt::cholesky_in_place(
         factor.as_mut(),
@@ -357,28 +378,23 @@ fn cholesky(matrix: &Mat<f64>) -> Option<Mat<f64>> {
     )
     .ok()?;
     for j in 0..n {
-        for i in 0..j {
-            factor[(i, j)] = 0.0;
-        }
+        factor.col_as_slice_mut(j)[..j].fill(0.0);
     }
     Some(factor)
 }
 
-fn lower_inverse(l: &Mat<f64>) -> Mat<f64> {
+pub(crate) fn lower_inverse(l: &Mat<f64>) -> Mat<f64> {
     let mut inverse = Mat::zeros(l.nrows(), l.ncols());
     invert_lower_triangular(inverse.as_mut(), l.as_ref(), Par::Seq);
     inverse
 }
 
 fn columns_times(columns: &Mat<f64>, by: &[f64]) -> Mat<f64> {
-    Mat::from_fn(columns.nrows(), columns.ncols(), |i, j| columns[(i, j)] * by[j])
-}
-
-/// The gap of the means alone, in coordinates.
-fn gap_only(n: usize) -> Vec<f64> {
-    let mut offset = vec![0.0; n + 1];
-    offset[n] = 1.0;
-    offset
+    let mut out = columns.clone();
+    for (j, by) in by.iter().enumerate() {
+        out.col_as_slice_mut(j).iter_mut().for_each(|x| *x *= by);
+    }
+    out
 }
 
 fn difference(span: &Span<'_>) -> Vec<f64> {

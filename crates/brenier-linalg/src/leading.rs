@@ -1,0 +1,222 @@
+use crate::decompose::fix_signs;
+use crate::{Eigen, LinalgError, product, relative_floor, symmetric_eigen};
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt::factor as llt;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
+
+/// Sizes of the Krylov space at which the pairs are looked at; beyond the last, the whole decomposition is the quicker.
+const STEPS: [usize; 6] = [12, 24, 40, 60, 80, 104];
+
+/// A vector that keeps less than this of its length has to be made orthogonal once more.
+const CANCELLED: f64 = 0.5;
+
+/// A Krylov space pays only if it is this many times smaller than the matrix.
+const SMALLER: usize = 2;
+
+/// The `count` leading eigenpairs of a symmetric positive semi-definite matrix `[n, n]`, without the rest.
+///
+/// By the Lanczos process with full reorthogonalisation \[1\], from a fixed start, until the residuals
+/// `|M v - l v|` are down to rounding, `eps l_1`. A Krylov space can miss an eigenvalue (one that is repeated, say); so
+/// that none above the last was missed is proved by a Cholesky factor of
+///
+/// ```text
+/// (l_k + n eps l_1) I - M + V diag(l) V^T
+/// ```
+///
+/// which exists for the leading pairs alone (up to a tie of `l_k` within that bound). Where the process is slow or the
+/// proof fails, [`symmetric_eigen`] does the work.
+///
+/// # Shapes
+/// `[n, n]` to `min(count, n)` values, descending, and `[n, min(count, n)]` vectors; signs as in [`Eigen`].
+///
+/// # Errors
+/// As [`symmetric_eigen`].
+///
+/// # References
+/// 1. B. N. Parlett, *The Symmetric Eigenvalue Problem*, 1980, chapter 13; inertia by triangular factors, section 3.3.
+pub fn leading_eigen(matrix: MatRef<'_, f64>, count: usize) -> Result<Eigen, LinalgError> {
+    let n = matrix.nrows();
+    if n == matrix.ncols()
+        && let Some(found) = krylov(matrix, count)?
+        && are_leading(matrix, &found)
+    {
+        return Ok(found);
+    }
+    let Eigen { mut values, vectors } = symmetric_eigen(matrix)?;
+    let count = count.min(n);
+    values.truncate(count);
+    Ok(Eigen { values, vectors: vectors.as_ref().subcols(0, count).to_owned() })
+}
+
+/// The leading pairs of a Krylov space, once they have settled; none where that takes too long.
+fn krylov(matrix: MatRef<'_, f64>, count: usize) -> Result<Option<Eigen>, LinalgError> {
+    let n = matrix.nrows();
+    let Some(last) = STEPS.into_iter().rfind(|&steps| SMALLER * steps <= n && count < steps) else {
+        return Ok(None);
+    };
+    let mut space = Mat::<f64>::zeros(n, last + 1);
+    let mut start = Mat::from_fn(n, 1, |i, _| scattered(i));
+    let length = start.norm_l2();
+    scale(&mut start, length.recip());
+    space.col_mut(0).copy_from(start.col(0));
+    let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
+    let (mut next, mut along) = (Mat::<f64>::zeros(n, 1), Mat::<f64>::zeros(last, 1));
+    for step in 1..=last {
+        let (known, rest) = space.as_mut().split_at_col_mut(step);
+        let known = known.as_ref();
+        matmul(next.as_mut(), Accum::Replace, matrix, known.subcols(step - 1, 1), 1.0, Par::Seq);
+        // A second pass where the first has cancelled much; twice is enough \[1, section 6-9\].
+        let (mut length, mut own) = (next.norm_l2(), 0.0);
+        for _ in 0..2 {
+            let (before, mut part) = (length, along.as_mut().subrows_mut(0, step));
+            matmul(part.as_mut(), Accum::Replace, known.transpose(), next.as_ref(), 1.0, Par::Seq);
+            matmul(next.as_mut(), Accum::Add, known, part.as_ref(), -1.0, Par::Seq);
+            own += part[(step - 1, 0)];
+            length = next.norm_l2();
+            if length > CANCELLED * before {
+                break;
+            }
+        }
+        diagonal.push(own);
+        let ends = length <= f64::EPSILON * diagonal.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
+        if ends || STEPS.contains(&step) {
+            let Eigen { values, vectors } = symmetric_eigen(tridiagonal(&diagonal, &beside).as_ref())?;
+            let wanted = count.min(step);
+            let settled = |k: usize| length * vectors[(step - 1, k)].abs() <= f64::EPSILON * values[0];
+            if wanted == count && (0..count).all(settled) {
+                let mut pairs = product(known, vectors.as_ref().subcols(0, count));
+                fix_signs(&mut pairs);
+                return Ok(Some(Eigen { values: values[..count].to_vec(), vectors: pairs }));
+            }
+        }
+        if ends {
+            return Ok(None);
+        }
+        beside.push(length);
+        scale(&mut next, length.recip());
+        rest.col_mut(0).copy_from(next.col(0));
+    }
+    Ok(None)
+}
+
+/// Whether these pairs are those of the largest eigenvalues: what is left of the matrix without them stays below the
+/// last, to rounding.
+fn are_leading(matrix: MatRef<'_, f64>, found: &Eigen) -> bool {
+    let (Some(&first), Some(&last)) = (found.values.first(), found.values.last()) else { return true };
+    let n = matrix.nrows();
+    let weighted = Mat::from_fn(n, found.values.len(), |i, k| found.vectors[(i, k)] * found.values[k]);
+    let mut left = matrix.to_owned();
+    matmul(left.as_mut(), Accum::Add, weighted.as_ref(), found.vectors.transpose(), -1.0, Par::Seq);
+    let bound = last + relative_floor(n) * first;
+    for j in 0..n {
+        for i in j..n {
+            left[(i, j)] = if i == j { bound - left[(i, j)] } else { -left[(i, j)] };
+        }
+    }
+    let scratch = llt::cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default());
+    let stack = &mut MemBuffer::new(scratch);
+    llt::cholesky_in_place(
+        left.as_mut(),
+        Default::default(),
+        Par::Seq,
+        MemStack::new(stack),
+        Default::default(),
+    )
+    .is_ok()
+}
+
+fn tridiagonal(diagonal: &[f64], beside: &[f64]) -> Mat<f64> {
+    Mat::from_fn(diagonal.len(), diagonal.len(), |i, j| match i.abs_diff(j) {
+        0 => diagonal[i],
+        1 => beside[i.min(j)],
+        _ => 0.0,
+    })
+}
+
+/// A number in -1..1 from a place, such that no structure of a matrix is likely to be orthogonal to a vector of them.
+fn scattered(place: usize) -> f64 {
+    let mut z = (place as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+}
+
+fn scale(column: &mut Mat<f64>, by: f64) {
+    column.as_mut().col_mut(0).iter_mut().for_each(|x| *x *= by);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{gram, squared_norm};
+
+    /// `Q diag(values) Q^T` with a `Q` that is orthonormal to rounding.
+    fn with(values: &[f64]) -> Mat<f64> {
+        let n = values.len();
+        let noise = Mat::from_fn(n, n, |i, j| scattered(i * n + j));
+        let q = symmetric_eigen(gram(noise.as_ref()).as_ref()).unwrap().vectors;
+        let scaled = Mat::from_fn(n, n, |i, j| q[(i, j)] * values[j]);
+        product(scaled.as_ref(), q.transpose())
+    }
+
+    fn agrees(matrix: &Mat<f64>, count: usize) {
+        let found = leading_eigen(matrix.as_ref(), count).unwrap();
+        let whole = symmetric_eigen(matrix.as_ref()).unwrap();
+        let n = matrix.nrows();
+        let eps = relative_floor(n) * whole.values[0];
+        assert_eq!(found.values.len(), count.min(n));
+        for (a, b) in found.values.iter().zip(&whole.values) {
+            assert!((a - b).abs() <= eps, "{a} is not {b}");
+        }
+        let v = found.vectors.as_ref();
+        let scaled = Mat::from_fn(n, v.ncols(), |i, k| v[(i, k)] * found.values[k]);
+        let residual = product(matrix.as_ref(), v) - scaled;
+        assert!(
+            squared_norm(residual.as_ref()).sqrt() <= eps,
+            "{:e}",
+            squared_norm(residual.as_ref()).sqrt()
+        );
+        let identity = gram(v.transpose()) - Mat::<f64>::identity(v.ncols(), v.ncols());
+        let off = squared_norm(identity.as_ref()).sqrt();
+        assert!(off <= 4.0 * relative_floor(n), "{count} of {n}: {off:e}");
+    }
+
+    #[test]
+    fn leading_pairs_are_those_of_the_whole_decomposition() {
+        let n = 150;
+        let decay: Vec<f64> = (0..n).map(|i| 0.8_f64.powi(i)).collect();
+        let flat: Vec<f64> = (0..n).map(|i| 2.0 - i as f64 / n as f64).collect();
+        for values in [&decay, &flat] {
+            let matrix = with(values);
+            for count in [1, 2, 5, 40, 150, 200] {
+                agrees(&matrix, count);
+            }
+        }
+    }
+
+    #[test]
+    fn a_krylov_space_settles_where_the_gap_is_wide() {
+        let values: Vec<f64> = (0..150).map(|i| 0.8_f64.powi(i)).collect();
+        let found = krylov(with(&values).as_ref(), 3).unwrap();
+        assert!(found.is_some_and(|found| (found.values[2] - 0.64).abs() < 1e-14));
+    }
+
+    #[test]
+    fn a_repeated_eigenvalue_is_not_missed() {
+        // One vector's Krylov space holds one direction of each eigenspace: it takes 1 for the second.
+        let values: Vec<f64> = (0..150).map(|i| if i < 3 { 4.0 } else { 0.7_f64.powi(i) }).collect();
+        let matrix = with(&values);
+        let pairs = krylov(matrix.as_ref(), 3).unwrap();
+        assert!(pairs.is_none_or(|pairs| pairs.values[2] > 3.9 || !are_leading(matrix.as_ref(), &pairs)));
+        agrees(&matrix, 3);
+        let wrong = Eigen { values: vec![0.7], vectors: Mat::from_fn(150, 1, |i, _| f64::from(i == 0)) };
+        assert!(!are_leading(matrix.as_ref(), &wrong));
+    }
+
+    #[test]
+    fn zero_and_low_rank_matrices_have_leading_pairs_too() {
+        agrees(&Mat::zeros(120, 120), 2);
+        agrees(&with(&[vec![3.0, 1.0], vec![0.0; 118]].concat()), 5);
+    }
+}

@@ -36,6 +36,7 @@ mod roots;
 mod rows;
 mod shrinkage;
 mod streaming;
+mod weights;
 
 pub use basis::{JointBasis, joint_basis, orthonormalize};
 pub use decompose::{
@@ -50,5 +51,6 @@ pub use product::{
 };
 pub use roots::{Root, symmetric_inverse_root, symmetric_root, symmetrize};
 pub use rows::Rows;
-pub use shrinkage::{Shrinkage, ledoit_wolf};
+pub use shrinkage::{Shrinkage, ledoit_wolf, oas};
 pub use streaming::Moments;
+pub use weights::Weights;

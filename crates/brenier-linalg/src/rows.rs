@@ -1,11 +1,12 @@
-use crate::LinalgError;
+use crate::{LinalgError, Weights};
 use faer::MatRef;
 
 /// A checked view of samples: `[n, d]`, `n >= 1`, `d >= 1`, every value finite.
 ///
-/// Functions that take a `Rows` need not check again, and cannot meet a NaN.
+/// Functions that take a `Rows` need not check again, and cannot meet a NaN. Rows may carry [`Weights`]
+/// ([`Rows::with_weights`]); [`mean`](crate::mean()), [`factor`](crate::factor()) and what is made of these honour them.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows<'a>(MatRef<'a, f64>);
+pub struct Rows<'a>(pub(crate) MatRef<'a, f64>, pub(crate) Option<Weights<'a>>);
 
 impl<'a> Rows<'a> {
     /// Checks every value once.
@@ -31,7 +32,7 @@ impl<'a> Rows<'a> {
         if let Some((row, column)) = first_where(rows, |value| !value.is_finite()) {
             return Err(LinalgError::NonFinite { row, column, value: rows[(row, column)] });
         }
-        Ok(Self(rows))
+        Ok(Self(rows, None))
     }
 
     /// Row and column of the first value, in row order, whose magnitude is above `limit`.

@@ -3,6 +3,7 @@ use crate::entropic::entropic;
 use crate::fit::Pair;
 use crate::leace::leace;
 use crate::pca_ot::pca_ot;
+use crate::ppca::latent_gaussian;
 use crate::random::SplitMix;
 use crate::whitening::whitening;
 use crate::{FitOptions, Gaussian, Method, TransportError, monge, w2};
@@ -153,24 +154,28 @@ fn norm_of(
         let pair = Pair { source: Rows::new(source)?, target: Rows::new(target)? };
         let reg = options.reg_abs.unwrap_or(0.0);
         let gaussians = || {
-            let one = |rows, intensity| shrunk(rows, options, intensity, reg, dim);
-            (one(pair.source, of_source), one(pair.target, of_target))
+            let one = |rows, intensity| match options.latent {
+                None => Ok(shrunk(rows, options, intensity, reg, dim)),
+                Some(latent) => latent_gaussian(rows, options.covariance, latent, dim)
+                    .map(|found| found.gaussian.blurred(reg)),
+            };
+            Ok::<_, TransportError>((one(pair.source, of_source)?, one(pair.target, of_target)?))
         };
         // What a map does outside the coordinates, it does outside the joint span in them too: resampled rows never
         // span them all unless they are all d.
         Ok(Some(match method {
             Method::Ot => {
-                let (source, target) = gaussians();
+                let (source, target) = gaussians()?;
                 monge(&source, &target)?.optimality().max_eigenvalue
             }
             Method::Entropic => {
-                let (source, target) = gaussians();
+                let (source, target) = gaussians()?;
                 entropic(&source, &target, options.entropic_sigma.sigma(&source, &target))?
                     .laws()
                     .max_eigenvalue
             }
             Method::Whitening => {
-                let (source, target) = gaussians();
+                let (source, target) = gaussians()?;
                 whitening(&source, &target)?.norm
             }
             Method::PcaOt | Method::Gated => {

@@ -48,8 +48,11 @@ pub struct Calibration {
 pub struct CalibrationScore {
     /// Number of principal components of the gate.
     pub components: usize,
-    /// Shrinkage of the classes' covariances; none for Ledoit & Wolf's own.
+    /// Shrinkage of the classes' covariances; none for Ledoit & Wolf's own, or that of OAS.
     pub shrinkage: Option<f64>,
+    /// Whether the shrinkage is that of OAS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oas: bool,
     /// What the log-odds are divided by.
     pub temperature: f64,
     /// Mean log-loss of rows kept out, in nats, each class weighed by its prior.
@@ -118,9 +121,10 @@ pub(crate) fn calibrate(
                 table.push(CalibrationScore {
                     components,
                     shrinkage: match shrinkage {
-                        Shrinkage::Auto => None,
+                        Shrinkage::Auto | Shrinkage::Oas => None,
                         Shrinkage::Fixed(intensity) => Some(intensity),
                     },
+                    oas: shrinkage == Shrinkage::Oas,
                     temperature,
                     log_loss: prior * of_source.0 + (1.0 - prior) * of_target.0,
                     standard_error: (error(prior, of_source.1) + error(1.0 - prior, of_target.1)).sqrt(),
@@ -166,8 +170,9 @@ impl CalibrationOptions {
 impl Calibration {
     /// The options with what was chosen in place of what they had.
     pub(crate) fn apply(&self, options: &FitOptions) -> FitOptions {
-        let CalibrationScore { components, shrinkage, temperature, .. } = self.chosen;
-        let shrinkage = shrinkage.map_or(Shrinkage::Auto, Shrinkage::Fixed);
+        let CalibrationScore { components, shrinkage, oas, temperature, .. } = self.chosen;
+        let estimated = if oas { Shrinkage::Oas } else { Shrinkage::Auto };
+        let shrinkage = shrinkage.map_or(estimated, Shrinkage::Fixed);
         let gate = GateOptions { shrinkage, temperature, ..options.gate };
         FitOptions { components, gate, ..*options }
     }

@@ -33,6 +33,9 @@ pub struct Certificate {
     pub gate_shrinkage: Option<[f64; 2]>,
     /// Absolute regulariser added to both covariances, in squared units of the activations.
     pub reg_abs: f64,
+    /// Number of latent directions of each class's probabilistic PCA, if the map is between these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<usize>,
     /// Effective rank of the source, `tr(S)^2 / tr(S^2)` of its empirical covariance.
     pub effective_rank_source: f64,
     /// Effective rank of the target.

@@ -7,6 +7,7 @@ use crate::gate::gate_along;
 use crate::leace::leace;
 use crate::mixture_ot::{MixtureOt, mixture_ot};
 use crate::pca_ot::{PcaOt, axes, pca_ot};
+use crate::ppca::latent_gaussian;
 use crate::span::{self, Span, Spanned};
 use crate::span_ot::{SpanOt, span_ot};
 use crate::whitening::whitening;
@@ -43,6 +44,7 @@ pub struct Fit {
 /// - [`TransportError::Widths`]: rows of different widths.
 /// - [`TransportError::Option`]: an option outside its range.
 /// - [`TransportError::Linalg`] with `ComponentsExceedRank`: K larger than the rank of the pooled rows.
+/// - [`TransportError::LatentRank`]: a class whose rank is not above the number of latent directions.
 /// - [`TransportError::SameMean`]: RFA, ACE or LEACE between equal means.
 /// - [`TransportError::GateDegenerate`]: a class without a density in the gate's coordinates.
 /// - [`TransportError::Certificate`]: a map that breaks a law of its kind by more than rounding explains is refused and
@@ -113,6 +115,7 @@ pub fn fit(
         shrinkage: made.shrinkage,
         gate_shrinkage: made.gate_shrinkage,
         reg_abs: if regularised { options.reg_abs.unwrap_or(0.0) } else { 0.0 },
+        latent: options.latent.filter(|_| method.uses_latent()),
         effective_rank_source: ranks[0],
         effective_rank_target: ranks[1],
         norm: made.norm,
@@ -253,7 +256,7 @@ fn estimate(
         }
         Method::Ot => {
             let reg = options.reg_abs.unwrap_or(0.0);
-            let plain = options.shrinkage == Shrinkage::Fixed(0.0);
+            let plain = options.shrinkage == Shrinkage::Fixed(0.0) && options.latent.is_none();
             if let Some(span) = span.filter(|_| plain)
                 && let Some(SpanOt { map, spanned, optimality }) =
                     span_ot(span, options.covariance, [reg, reg])?
@@ -265,13 +268,12 @@ fn estimate(
                     ..Made::plain(Affine::LowRank(map), optimality.max_eigenvalue)
                 });
             }
-            let gaussian = |rows| Gaussian::estimate(rows, options.covariance, options.shrinkage, reg);
-            let ((source, a), (target, b)) = (gaussian(pair.source)?, gaussian(pair.target)?);
+            let (source, target, shrinkage) = gaussians(pair, options)?;
             let map = monge(&source, &target)?;
             let optimality = map.optimality().clone();
             Made {
                 optimality: Some(optimality.clone()),
-                shrinkage: Some([a, b]),
+                shrinkage: Some(shrinkage),
                 ..Made::plain(map.affine(), optimality.max_eigenvalue)
             }
         }
@@ -337,6 +339,13 @@ fn gaussians(
     options: &FitOptions,
 ) -> Result<(Gaussian, Gaussian, [f64; 2]), TransportError> {
     let reg = options.reg_abs.unwrap_or(0.0);
+    if let Some(latent) = options.latent {
+        let gaussian = |rows: Rows<'_>| {
+            latent_gaussian(rows, options.covariance, latent, rows.width())
+                .map(|found| found.gaussian.blurred(reg))
+        };
+        return Ok((gaussian(pair.source)?, gaussian(pair.target)?, [0.0, 0.0]));
+    }
     let gaussian = |rows| Gaussian::estimate(rows, options.covariance, options.shrinkage, reg);
     let ((source, a), (target, b)) = (gaussian(pair.source)?, gaussian(pair.target)?);
     Ok((source, target, [a, b]))

@@ -1,7 +1,7 @@
 use crate::{Covariance, Shrinkage, TransportError};
 use brenier_linalg::{
-    JointBasis, LinalgError, Rows, center, factor, joint_basis, ledoit_wolf, mean, nuclear_norm_of_product,
-    product, reduce, squared_norm, symmetric_root,
+    JointBasis, LinalgError, Rows, center, factor, joint_basis, mean, nuclear_norm_of_product, product,
+    reduce, squared_norm, symmetric_root,
 };
 use faer::{Mat, MatRef};
 
@@ -55,8 +55,8 @@ impl Gaussian {
     ) -> Result<(Self, f64), TransportError> {
         let mean = mean(rows);
         let intensity = match shrinkage {
-            Shrinkage::Auto => ledoit_wolf(center(rows, &mean).as_ref()),
-            fixed => fixed.intensity(rows.view())?,
+            Shrinkage::Fixed(_) => shrinkage.intensity(rows.view())?,
+            estimated => estimated.intensity(center(rows, &mean).as_ref())?,
         };
         let factor = reduce(factor(rows, &mean, covariance));
         let mut isotropic = reg;
@@ -67,6 +67,11 @@ impl Gaussian {
             factor
         };
         Ok((Self { mean, factor, isotropic }, intensity))
+    }
+
+    /// The same with `e + by` for `e`.
+    pub(crate) fn blurred(self, by: f64) -> Self {
+        Self { isotropic: self.isotropic + by, ..self }
     }
 
     /// Dimension, d.

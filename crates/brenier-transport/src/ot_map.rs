@@ -114,6 +114,13 @@ impl GaussianOtBuilder {
         self
     }
 
+    /// A probabilistic PCA of so many latent directions in place of each covariance, in all dimensions: POT's
+    /// `empirical_bures_wasserstein_mapping_hd`.
+    pub fn latent(mut self, latent: usize) -> Self {
+        self.options.latent = Some(latent);
+        self
+    }
+
     /// POT's absolute regulariser.
     pub fn reg_abs(mut self, reg: f64) -> Self {
         self.options.reg_abs = Some(reg);

@@ -10,6 +10,8 @@
 //!   product is cut into the same blocks whatever the number of threads, so a result is the same bits everywhere on
 //!   one kind of machine.
 //!
+//! Rows may carry [`Weights`]; means, factors and principal axes honour them.
+//!
 //! ```
 //! use brenier_linalg::{Rows, mean, pca};
 //! use faer::mat;

@@ -8,6 +8,7 @@ use crate::leace::leace;
 use crate::mixture_ot::{MixtureOt, mixture_ot};
 use crate::pca_ot::{PcaOt, axes, pca_ot};
 use crate::ppca::latent_gaussian;
+use crate::samples::{HeldOut, Kept, Samples};
 use crate::span::{self, Span, Spanned};
 use crate::span_ot::{SpanOt, span_ot};
 use crate::whitening::whitening;
@@ -17,7 +18,7 @@ use crate::{
 };
 use brenier_linalg::{Rows, effective_rank, factor, mean, transpose_product};
 use brenier_map::{Affine, RowMap};
-use faer::{Mat, MatRef};
+use faer::Mat;
 
 /// Largest magnitude of an input: sums of its fourth power over any number of rows stay finite.
 const LIMIT: f64 = 1e60;
@@ -37,13 +38,15 @@ pub struct Fit {
 ///
 /// # Shapes
 /// `source`: `[n_s, d]`, `target`: `[n_t, d]`, rows are samples; `held_out`: two such matrices of any number of rows,
-/// which the certificate measures and the fit never sees.
+/// which the certificate measures and the fit never sees. Rows may have weights ([`Samples::weighted`]), which every method
+/// but [`Method::Mixture`] honours, and every measure of the certificate with it; rows of weight 0 are left out of the fit.
 ///
 /// # Errors
-/// - [`TransportError::Rows`]: a NaN or infinity, with row and column; fewer than [`Method::least_rows`] rows.
+/// - [`TransportError::Rows`]: a NaN or infinity, with row and column; bad weights; fewer than [`Method::least_rows`] rows.
 /// - [`TransportError::Widths`]: rows of different widths.
 /// - [`TransportError::Option`]: an option outside its range.
 /// - [`TransportError::Linalg`] with `ComponentsExceedRank`: K larger than the rank of the pooled rows.
+/// - [`TransportError::Weighted`]: weights for a method without a weighted form.
 /// - [`TransportError::LatentRank`]: a class whose rank is not above the number of latent directions.
 /// - [`TransportError::SameMean`]: RFA, ACE or LEACE between equal means.
 /// - [`TransportError::GateDegenerate`]: a class without a density in the gate's coordinates.
@@ -51,21 +54,33 @@ pub struct Fit {
 ///   not returned: never, unless this program is wrong. Every optimal map is held to symmetry, positivity, push-forward of
 ///   mean and covariance and cost = W2^2; an entropic one to its own condition, an erasure to no separation, `P^2 = P` and
 ///   least change, the control to its push-forward.
-pub fn fit(
+pub fn fit<'a>(
     method: Method,
-    source: MatRef<'_, f64>,
-    target: MatRef<'_, f64>,
+    source: impl Into<Samples<'a>>,
+    target: impl Into<Samples<'a>>,
     options: &FitOptions,
-    held_out: Option<(MatRef<'_, f64>, MatRef<'_, f64>)>,
+    held_out: impl Into<HeldOut<'a>>,
 ) -> Result<Fit, TransportError> {
     options.check()?;
-    let pair = checked_pair(source, target, method.least_rows())?;
-    if let Some((source, target)) = held_out {
-        pair.same_width(Side::HeldOutSource, checked(Side::HeldOutSource, source, 1)?)?;
-        pair.same_width(Side::HeldOutTarget, checked(Side::HeldOutTarget, target, 1)?)?;
+    let (source, target) = (Kept::new(Side::Source, source.into())?, Kept::new(Side::Target, target.into())?);
+    let pair = checked_pair(source.samples(), target.samples(), method.least_rows())?;
+    if method == Method::Mixture && pair.weighted() {
+        return Err(TransportError::Weighted { method });
     }
+    let held_out = held_out
+        .into()
+        .0
+        .map(|(source, target)| {
+            let source = checked(Side::HeldOutSource, source, 1)?;
+            let target = checked(Side::HeldOutTarget, target, 1)?;
+            pair.same_width(Side::HeldOutSource, source)?;
+            pair.same_width(Side::HeldOutTarget, target)?;
+            Ok::<_, TransportError>((source, target))
+        })
+        .transpose()?;
 
-    let span = Span::new(&pair);
+    // The quick route through one Gram matrix takes every row for as much as the next.
+    let span = if pair.weighted() { None } else { Span::new(&pair) };
     let mut made = estimate(method, &pair, span.as_ref(), options)?;
     let mut map = RowMap::new(made.affine)?;
     if let Some(optimality) = made.optimality.as_mut().or(made.control.as_mut()) {
@@ -84,7 +99,7 @@ pub fn fit(
     };
     let mut train = match (&span, &made.spanned) {
         (Some(span), Some(spanned)) => span.measure(spanned, &map, options.covariance)?,
-        _ => measure(&map, source, target, options.covariance)?,
+        _ => measure(&map, pair.source, pair.target, options.covariance)?,
     };
     let boot = options.bootstrap.as_ref();
     let boot = boot.map(|boot| bootstrap(method, &pair, options, made.shrinkage, boot)).transpose()?;
@@ -92,7 +107,7 @@ pub fn fit(
         .map(|(s, t)| Ok::<_, TransportError>((s, t, measure(&map, s, t, options.covariance)?)))
         .transpose()?;
     if let Some(sliced) = &options.sliced {
-        train.sliced = Some(measure_sliced(&map, source, target, sliced)?);
+        train.sliced = Some(measure_sliced(&map, pair.source, pair.target, sliced)?);
         if let Some((source, target, quality)) = &mut held_out {
             quality.sliced = Some(measure_sliced(&map, *source, *target, sliced)?);
         }
@@ -104,6 +119,9 @@ pub fn fit(
         dim: pair.dim(),
         source_rows: pair.source.count(),
         target_rows: pair.target.count(),
+        effective_rows: pair
+            .weighted()
+            .then(|| [pair.source.effective_count(), pair.target.effective_count()]),
         covariance: match options.covariance {
             // A mixture is fitted by likelihood.
             Covariance::Sample if method != Method::Mixture => "sample".to_owned(),
@@ -155,14 +173,14 @@ impl Pair<'_> {
 
 /// Source and target, each checked, of one width.
 pub(crate) fn checked_pair<'a>(
-    source: MatRef<'a, f64>,
-    target: MatRef<'a, f64>,
+    source: impl Into<Samples<'a>>,
+    target: impl Into<Samples<'a>>,
     least: usize,
 ) -> Result<Pair<'a>, TransportError> {
     let pair =
         Pair { source: checked(Side::Source, source, least)?, target: checked(Side::Target, target, least)? };
     pair.same_width(Side::Target, pair.target)?;
-    Ok(pair)
+    Ok(pair.without_equal_weights()?)
 }
 
 /// What a method makes, before it is measured.
@@ -351,8 +369,16 @@ fn gaussians(
     Ok((source, target, [a, b]))
 }
 
-fn checked(side: Side, rows: MatRef<'_, f64>, least: usize) -> Result<Rows<'_>, TransportError> {
-    let checked = Rows::at_least(least, rows).map_err(|error| TransportError::Rows { side, error })?;
+pub(crate) fn checked<'a>(
+    side: Side,
+    samples: impl Into<Samples<'a>>,
+    least: usize,
+) -> Result<Rows<'a>, TransportError> {
+    let samples = samples.into();
+    let rows = samples.rows();
+    let checked = Rows::at_least(least, rows)
+        .and_then(|rows| samples.weights().map_or(Ok(rows), |weights| rows.with_weights(weights)))
+        .map_err(|error| TransportError::Rows { side, error })?;
     if let Some((row, column)) = checked.first_above(LIMIT) {
         return Err(TransportError::Magnitude {
             side,

@@ -1,6 +1,7 @@
 use crate::pca_ot::Axes;
+use crate::samples::along;
 use crate::{FitOptions, Gaussian, Shrinkage, Side, TransportError};
-use brenier_linalg::{JointBasis, Rows, gram, product, symmetric_inverse_root};
+use brenier_linalg::{JointBasis, gram, product, symmetric_inverse_root};
 use brenier_map::Gate;
 use faer::Mat;
 
@@ -20,8 +21,10 @@ pub(crate) fn gate_along(axes: &Axes, options: &FitOptions) -> Result<(Gate, [f6
     let k = axes.basis.ncols();
     let roots: Vec<f64> = axes.eigenvalues.iter().map(|value| value.sqrt()).collect();
     let whiten = |z: &Mat<f64>| Mat::from_fn(z.nrows(), k, |i, j| z[(i, j)] / roots[j]);
-    let (source, source_shrinkage) = natural(&whiten(&axes.source), Side::Source, options)?;
-    let (target, target_shrinkage) = natural(&whiten(&axes.target), Side::Target, options)?;
+    let (source, source_shrinkage) =
+        natural(&whiten(&axes.source), axes.weights(Side::Source), Side::Source, options)?;
+    let (target, target_shrinkage) =
+        natural(&whiten(&axes.target), axes.weights(Side::Target), Side::Target, options)?;
     let prior = options.gate.prior;
     let gate = Gate {
         basis: Mat::from_fn(axes.basis.nrows(), k, |i, j| axes.basis[(i, j)] / roots[j]),
@@ -42,11 +45,16 @@ struct Natural {
     quadratic: Mat<f64>,
 }
 
-fn natural(rows: &Mat<f64>, side: Side, options: &FitOptions) -> Result<(Natural, f64), TransportError> {
+fn natural(
+    rows: &Mat<f64>,
+    weights: Option<&[f64]>,
+    side: Side,
+    options: &FitOptions,
+) -> Result<(Natural, f64), TransportError> {
     let k = rows.ncols();
     let shrinkage: Shrinkage = options.gate.shrinkage;
     let (gaussian, intensity) =
-        Gaussian::estimate(Rows::new(rows.as_ref())?, options.covariance, shrinkage, 0.0)?;
+        Gaussian::estimate(along(rows, weights)?, options.covariance, shrinkage, 0.0)?;
     let factor = gaussian.factor_in(&JointBasis { vectors: None, rank: k });
     let root = symmetric_inverse_root(gram(factor.as_ref().transpose()).as_ref())?;
     if root.floored > 0 {

@@ -1,4 +1,4 @@
-use crate::{Covariance, Shrinkage, TransportError};
+use crate::{Covariance, Samples, Shrinkage, TransportError};
 use brenier_linalg::{
     JointBasis, LinalgError, Rows, center, factor, joint_basis, mean, nuclear_norm_of_product, product,
     reduce, squared_norm, symmetric_root,
@@ -35,12 +35,15 @@ impl Gaussian {
         Ok(Self { mean: mean.to_vec(), factor: root.matrix, isotropic: 0.0 })
     }
 
-    /// The empirical Gaussian of rows `[n, d]`.
+    /// The empirical Gaussian of rows `[n, d]`, with or without weights ([`Samples`]).
     ///
     /// # Errors
-    /// [`TransportError::Linalg`] if there are no rows or a value is not finite.
-    pub fn from_rows(rows: MatRef<'_, f64>, covariance: Covariance) -> Result<Self, TransportError> {
-        Ok(Self::estimate(Rows::new(rows)?, covariance, Shrinkage::Fixed(0.0), 0.0)?.0)
+    /// [`TransportError::Linalg`] if there are no rows, a value is not finite, or a weight is bad.
+    pub fn from_rows<'a>(
+        rows: impl Into<Samples<'a>>,
+        covariance: Covariance,
+    ) -> Result<Self, TransportError> {
+        Ok(Self::estimate(rows.into().check()?, covariance, Shrinkage::Fixed(0.0), 0.0)?.0)
     }
 
     /// The Gaussian of rows with covariance `(1 - a) S + (a tr S / d + reg) I`, and the intensity `a`.
@@ -56,7 +59,7 @@ impl Gaussian {
         let mean = mean(rows);
         let intensity = match shrinkage {
             Shrinkage::Fixed(_) => shrinkage.intensity(rows.view())?,
-            estimated => estimated.intensity(center(rows, &mean).as_ref())?,
+            estimated => estimated.weighted_intensity(center(rows, &mean).as_ref(), rows.weights())?,
         };
         let factor = reduce(factor(rows, &mean, covariance));
         let mut isotropic = reg;

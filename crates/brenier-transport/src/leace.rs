@@ -1,4 +1,5 @@
 use crate::fit::Pair;
+use crate::samples::along;
 use crate::{FitOptions, Method, Shrinkage, TransportError};
 use brenier_linalg::{joint_basis, mean, product, relative_floor, squared_norm, thin_svd, transpose_product};
 use brenier_map::{Affine, LowRank};
@@ -56,7 +57,7 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
     let d = pair.dim();
     let (n_s, n_t) = (pair.source.count(), pair.target.count());
     let (source_mean, target_mean) = (mean(pair.source), mean(pair.target));
-    let share = n_s as f64 / (n_s + n_t) as f64;
+    let share = pair.share();
     let about: Vec<f64> =
         source_mean.iter().zip(&target_mean).map(|(s, t)| share * s + (1.0 - share) * t).collect();
     let apart = Mat::from_fn(d, 1, |j, _| source_mean[j] - target_mean[j]);
@@ -67,15 +68,18 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
         return Err(TransportError::SameMean { method: Method::Leace, distance });
     }
 
-    let root = options.covariance.divisor(n_s + n_t).sqrt();
     let (s, t) = (pair.source.view(), pair.target.view());
-    let pooled = Mat::from_fn(n_s + n_t, d, |i, j| {
-        (if i < n_s { s[(i, j)] } else { t[(i - n_s, j)] } - about[j]) / root
-    });
+    let centred =
+        Mat::from_fn(n_s + n_t, d, |i, j| (if i < n_s { s[(i, j)] } else { t[(i - n_s, j)] }) - about[j]);
+    let weights = pair.shares(share);
+    let all = along(&centred, pair.weighted().then_some(weights.as_slice()))?;
     let intensity = match options.shrinkage {
         Shrinkage::Fixed(0.0) => 0.0,
-        other => other.intensity(pooled.as_ref())?,
+        other => other.weighted_intensity(centred.as_ref(), all.weights())?,
     };
+    let roots: Vec<f64> = all.covariance_weights(options.covariance).iter().map(|w| w.sqrt()).collect();
+    let spread = all.spread(options.covariance);
+    let pooled = Mat::from_fn(n_s + n_t, d, |i, j| centred[(i, j)] * roots[i]);
     let basis = joint_basis(pooled.as_ref().subrows(0, n_s), pooled.as_ref().subrows(n_s, n_t))?;
     let inside = |columns: &Mat<f64>| match &basis.vectors {
         Some(vectors) => transpose_product(vectors.as_ref(), columns.as_ref()),
@@ -114,7 +118,7 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
     };
 
     let condition = if kept > 0 { variance(0) / variance(kept - 1) } else { 1.0 };
-    let weight = share * (1.0 - share) * (n_s + n_t) as f64 / options.covariance.divisor(n_s + n_t);
+    let weight = share * (1.0 - share) / spread;
     let mut laws = ErasureLaws {
         rank: kept,
         condition,

@@ -129,7 +129,7 @@ pub enum Shift {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// Every row weighs the same; the centre is the mean of all rows.
+    /// Every row weighs the same, or as its weight says; the centre is the mean of all rows.
     #[default]
     Rows,
     /// Each class weighs one half; the centre is the middle of the two means. The same as `Rows` for equal counts.

@@ -1,9 +1,9 @@
-use crate::{Covariance, Gaussian, TransportError};
+use crate::{Covariance, Gaussian, Samples, TransportError};
 use brenier_linalg::{
     LinalgError, Rows, factor, gram, mean, pca, reduce, relative_floor, singular_values,
     symmetric_eigenvalues, thin_svd,
 };
-use faer::{Mat, MatRef};
+use faer::Mat;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 
@@ -21,7 +21,7 @@ pub struct LatentGaussian {
     pub variances: Vec<f64>,
     /// The noise variance `e`.
     pub noise: f64,
-    /// Mean log-likelihood of a row, in nats.
+    /// Mean log-likelihood of a row, in nats (each row by its weight).
     pub log_likelihood: f64,
 }
 
@@ -61,7 +61,7 @@ impl Gaussian {
     /// the rest that a Gram matrix would lose more, singular values of the rows are taken. [`select_latent`] chooses `q`.
     ///
     /// # Shapes
-    /// `rows`: `[n, d]`.
+    /// `rows`: `[n, d]`, with or without weights ([`Samples`]).
     ///
     /// # Errors
     /// [`TransportError::Linalg`] for rows that are empty or not finite; [`TransportError::Option`] for `q = 0`;
@@ -89,12 +89,12 @@ impl Gaussian {
     /// assert!((fit.log_likelihood - chosen.table[1].log_likelihood).abs() < 1e-9);
     /// # Ok::<(), brenier_transport::TransportError>(())
     /// ```
-    pub fn probabilistic_pca(
-        rows: MatRef<'_, f64>,
+    pub fn probabilistic_pca<'a>(
+        rows: impl Into<Samples<'a>>,
         covariance: Covariance,
         latent: usize,
     ) -> Result<LatentGaussian, TransportError> {
-        let rows = Rows::new(rows)?;
+        let rows = rows.into().check()?;
         latent_gaussian(rows, covariance, latent, rows.width())
     }
 }
@@ -115,8 +115,7 @@ pub(crate) fn latent_gaussian(
     let noise = tail / (dim - latent) as f64;
     let factor =
         Mat::from_fn(latent, rows.width(), |i, j| (values[i] - noise).max(0.0).sqrt() * vectors[(j, i)]);
-    let spread = covariance.divisor(rows.count()) / rows.count() as f64;
-    let log_likelihood = log_likelihood(&values, noise, dim, spread);
+    let log_likelihood = log_likelihood(&values, noise, dim, rows.spread(covariance));
     let gaussian = Gaussian { mean, factor, isotropic: noise };
     Ok(LatentGaussian { gaussian, variances: values, noise, log_likelihood })
 }
@@ -129,19 +128,23 @@ pub(crate) fn latent_gaussian(
 /// ```
 ///
 /// A direction costs about `d log n / (2 n)` nats a row: with few rows in many dimensions the choice is small, and errs on
-/// that side. One decomposition serves all candidates.
+/// that side. One decomposition serves all candidates. For rows with weights `n` is their effective number,
+/// `(sum w)^2 / sum w^2`.
 ///
 /// # Shapes
-/// `rows`: `[n, d]`; `candidates`: any order, repeated ones count once.
+/// `rows`: `[n, d]`, with or without weights; `candidates`: any order, repeated ones count once.
 ///
 /// # Errors
 /// As [`Gaussian::probabilistic_pca`] for the largest candidate; [`TransportError::Option`] for no candidates.
 ///
 /// Reference: G. Schwarz, "Estimating the dimension of a model", Ann. Stat. 6, 1978; T. P. Minka, "Automatic choice of
 /// dimensionality for PCA", NeurIPS 2000 (the count of parameters).
-pub fn select_latent(rows: MatRef<'_, f64>, candidates: &[usize]) -> Result<LatentSelection, TransportError> {
-    let rows = Rows::new(rows)?;
-    let (n, d) = (rows.count() as f64, rows.width());
+pub fn select_latent<'a>(
+    rows: impl Into<Samples<'a>>,
+    candidates: &[usize],
+) -> Result<LatentSelection, TransportError> {
+    let rows = rows.into().check()?;
+    let (n, d) = (rows.effective_count(), rows.width());
     let mut candidates = candidates.to_vec();
     candidates.sort_unstable();
     candidates.dedup();
@@ -193,7 +196,7 @@ fn leading(
     latent: usize,
 ) -> Result<Leading, TransportError> {
     let (n, d) = (rows.count(), rows.width());
-    let weights = vec![covariance.divisor(n).recip(); n];
+    let weights = rows.covariance_weights(covariance);
     let quick = match pca(rows, mean, Some(&weights), latent) {
         Ok(found) if found.rank > latent => found,
         Ok(found) => return Err(too_low(rows, latent, found.rank)),

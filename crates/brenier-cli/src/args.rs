@@ -211,7 +211,7 @@ pub struct FitArgs {
     /// What weighs the same in the principal axes: every row, or both classes
     #[arg(long, value_enum, default_value_t = Pooling::Rows)]
     pub pooling: Pooling,
-    /// Shrinkage of the covariances towards a multiple of the identity: auto (Ledoit and Wolf), or 0 to 1
+    /// Shrinkage of the covariances towards a multiple of the identity: auto (Ledoit and Wolf), oas, or 0 to 1
     #[arg(long, default_value = "0", value_name = "auto|X")]
     pub shrinkage: ShrinkageArg,
     /// Covariances over n-1 (sample) or n (population)
@@ -300,10 +300,11 @@ impl std::str::FromStr for ShrinkageArg {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse::<f64>() {
             _ if text == "auto" => Ok(Self(transport::Shrinkage::Auto)),
+            _ if text == "oas" => Ok(Self(transport::Shrinkage::Oas)),
             Ok(intensity) if (0.0..=1.0).contains(&intensity) => {
                 Ok(Self(transport::Shrinkage::Fixed(intensity)))
             }
-            _ => Err("expected auto or a number from 0 to 1".to_owned()),
+            _ => Err("expected auto, oas or a number from 0 to 1".to_owned()),
         }
     }
 }

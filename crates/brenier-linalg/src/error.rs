@@ -116,6 +116,31 @@ pub enum LinalgError {
         /// The value given.
         found: f64,
     },
+    /// Weights that are not one a row.
+    #[error("{weights} weights for {rows} rows; one a row is needed")]
+    WeightCount {
+        /// Number of rows.
+        rows: usize,
+        /// Number of weights.
+        weights: usize,
+    },
+    /// A weight that is negative, a NaN or an infinity.
+    #[error("the weight of row {row} is {weight}; weights have to be finite and 0 or more")]
+    Weight {
+        /// Row of the first such weight, counted from 0.
+        row: usize,
+        /// The weight.
+        weight: f64,
+    },
+    /// Weights that are all 0.
+    #[error("the weights of all {rows} rows are 0: nothing is left to fit")]
+    NoWeight {
+        /// Number of rows.
+        rows: usize,
+    },
+    /// Weights for moments of a stream, which keep none.
+    #[error("moments take rows without weights; push each row as often as it counts")]
+    WeightedMoments,
     /// An iteration of a decomposition did not converge (never seen on finite input).
     #[error("the {what} of a {size} x {size} matrix did not converge")]
     NoConvergence {

@@ -10,6 +10,8 @@
 //!   product is cut into the same blocks whatever the number of threads, so a result is the same bits everywhere on
 //!   one kind of machine.
 //!
+//! Rows may carry [`Weights`]; means, factors and principal axes honour them.
+//!
 //! ```
 //! use brenier_linalg::{Rows, mean, pca};
 //! use faer::mat;
@@ -38,6 +40,7 @@ mod roots;
 mod rows;
 mod shrinkage;
 mod streaming;
+mod weights;
 
 pub use basis::{JointBasis, joint_basis, orthonormalize};
 pub use decompose::{
@@ -54,5 +57,6 @@ pub use product::{
 };
 pub use roots::{Root, symmetric_inverse_root, symmetric_root, symmetrize};
 pub use rows::Rows;
-pub use shrinkage::{Shrinkage, ledoit_wolf};
+pub use shrinkage::{Shrinkage, ledoit_wolf, oas, oas_of_factor};
 pub use streaming::Moments;
+pub use weights::Weights;

@@ -1,4 +1,5 @@
 use crate::Rows;
+use crate::weights::weighted_mean;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::qr::no_pivoting::factor as qr;
 use faer::{Mat, MatRef, Par};
@@ -22,8 +23,8 @@ pub enum Covariance {
 }
 
 impl Covariance {
-    /// The divisor for `rows` samples. For one sample it is 1 in both conventions: the sum of squares is zero, and so
-    /// is the covariance.
+    /// The divisor for `rows` samples of equal weight ([`Weights::divisor`](crate::Weights::divisor) for others). For one
+    /// sample it is 1 in both conventions: the sum of squares is zero, and so is the covariance.
     pub fn divisor(self, rows: usize) -> f64 {
         match self {
             Self::Sample => rows.saturating_sub(1).max(1) as f64,
@@ -32,9 +33,12 @@ impl Covariance {
     }
 }
 
-/// The mean row, `[d]`, with a second pass over the residuals: exact to rounding even for a mean far from zero, and
-/// exactly the row itself when all rows are equal.
+/// The mean row, `[d]` (weighted, if the rows have weights), with a second pass over the residuals: exact to rounding even
+/// for a mean far from zero, and exactly the row itself when all rows are equal.
 pub fn mean(rows: Rows<'_>) -> Vec<f64> {
+    if let Some(weights) = rows.weights() {
+        return weighted_mean(rows.view(), weights);
+    }
     let view = rows.view();
     let mut out = vec![0.0; rows.width()];
     let tile = |(index, out): (usize, &mut [f64])| {
@@ -61,9 +65,17 @@ pub fn center(rows: Rows<'_>, mean: &[f64]) -> Mat<f64> {
     Mat::from_fn(rows.count(), rows.width(), |i, j| view[(i, j)] - mean[j])
 }
 
-/// A factor `F` of the covariance of rows about `mean`, `F^T F = S`: the centred rows over the root of the divisor.
-/// `[n, d]`.
+/// A factor `F` of the covariance of rows about `mean`, `F^T F = S`: the centred rows over the root of the divisor, each
+/// times the root of its share if the rows have weights ([`Rows::covariance_weights`]). `[n, d]`.
 pub fn factor(rows: Rows<'_>, mean: &[f64], covariance: Covariance) -> Mat<f64> {
+    if rows.weights().is_some() {
+        let mut centred = center(rows, mean);
+        let roots: Vec<f64> = rows.covariance_weights(covariance).iter().map(|w| w.sqrt()).collect();
+        for column in centred.as_mut().col_iter_mut() {
+            column.iter_mut().zip(&roots).for_each(|(x, root)| *x *= root);
+        }
+        return centred;
+    }
     let root = covariance.divisor(rows.count()).sqrt();
     let mut centred = center(rows, mean);
     for column in centred.as_mut().col_iter_mut() {

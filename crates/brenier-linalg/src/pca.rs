@@ -20,7 +20,8 @@ pub struct Pca {
 
 /// The top `components` principal axes of `rows` about `center`.
 ///
-/// `weights` (`[n]`, non-negative) weigh the rows; without them every row weighs `1 / n`. For `n < d` the axes come
+/// `weights` (`[n]`, non-negative) weigh the rows; without them every row weighs its share of the weights that the rows
+/// carry, or `1 / n`. For `n < d` the axes come
 /// from the `n x n` Gram matrix (`P = Z^T U / sqrt(w)`, orthonormalised once more), else from the `d x d` scatter.
 ///
 /// # Errors
@@ -42,6 +43,8 @@ pub fn pca(
     if let Some(weights) = weights.filter(|weights| weights.len() != n) {
         return Err(LinalgError::Shape { expected: (n, 1), found: (weights.len(), 1) });
     }
+    let own = rows.weights().map(|own| own.shares());
+    let weights = weights.or(own.as_deref());
     let mut centred = center(rows, about);
     for column in centred.as_mut().col_iter_mut() {
         for (i, x) in column.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-use crate::LinalgError;
+use crate::{LinalgError, Weights};
 use faer::MatRef;
 use rayon::prelude::*;
 
@@ -9,9 +9,10 @@ const PARALLEL_FROM: usize = 1 << 16;
 
 /// A checked view of samples: `[n, d]`, `n >= 1`, `d >= 1`, every value finite.
 ///
-/// Functions that take a `Rows` need not check again, and cannot meet a NaN.
+/// Functions that take a `Rows` need not check again, and cannot meet a NaN. Rows may carry [`Weights`]
+/// ([`Rows::with_weights`]); [`mean`](crate::mean()), [`factor`](crate::factor()) and what is made of these honour them.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows<'a>(MatRef<'a, f64>);
+pub struct Rows<'a>(pub(crate) MatRef<'a, f64>, pub(crate) Option<Weights<'a>>);
 
 impl<'a> Rows<'a> {
     /// Checks every value once.
@@ -43,7 +44,7 @@ impl<'a> Rows<'a> {
             return Err(LinalgError::NoColumns);
         }
         if all_within(limit, rows) {
-            return Ok(Self(rows));
+            return Ok(Self(rows, None));
         }
         let places = (0..rows.nrows()).flat_map(|row| (0..rows.ncols()).map(move |column| (row, column)));
         let first =
@@ -56,7 +57,7 @@ impl<'a> Rows<'a> {
             Some((row, column)) => {
                 Err(LinalgError::Magnitude { row, column, value: at((row, column)), limit })
             }
-            None => Ok(Self(rows)),
+            None => Ok(Self(rows, None)),
         }
     }
 

@@ -105,10 +105,14 @@ impl Moments {
     /// Takes a batch of any size in. `[b, d]`.
     ///
     /// # Errors
-    /// [`LinalgError::Widths`], and [`LinalgError::Magnitude`] for a value beyond 1e100, before anything is taken in.
+    /// [`LinalgError::Widths`], [`LinalgError::WeightedMoments`] for rows with weights, and [`LinalgError::Magnitude`] for a
+    /// value beyond 1e100, before anything is taken in.
     /// [`LinalgError::NoConvergence`] leaves the state of the rows before the one it was met at; `count` says which.
     pub fn push(&mut self, rows: Rows<'_>) -> Result<(), LinalgError> {
         self.same_width(rows.width())?;
+        if rows.weights().is_some() {
+            return Err(LinalgError::WeightedMoments);
+        }
         let view = Rows::within(LIMIT, 1, rows.view())?.view();
         let mut away = vec![0.0; self.width()];
         for row in view.row_iter() {

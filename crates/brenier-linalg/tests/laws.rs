@@ -208,6 +208,31 @@ fn ledoit_wolf_is_its_definition_and_has_no_unit() {
 }
 
 #[test]
+fn oracle_approximating_shrinkage_is_its_definition_and_has_no_unit() {
+    for (n, d) in [(15, 4), (9, 12), (200, 3)] {
+        // Axes of differing variance, else there is nothing to tell.
+        let raw = noise(n, d, n as u64);
+        let rows = Mat::from_fn(n, d, |i, j| raw[(i, j)] * if j == 0 { 9.0 } else { 1.0 });
+        let rows = Rows::new(rows.as_ref()).unwrap();
+        let x = center(rows, &mean(rows));
+        let s = Mat::from_fn(d, d, |i, j| (0..n).map(|k| x[(k, i)] * x[(k, j)]).sum::<f64>() / n as f64);
+        let (trace, squares) = ((0..d).map(|i| s[(i, i)]).sum::<f64>(), squared_norm(s.as_ref()));
+        let expected = (squares + trace * trace) / ((n + 1) as f64 * (squares - trace * trace / d as f64));
+        assert!(expected < 1.0, "else the test says nothing");
+        let found = oas(x.as_ref());
+        assert!((found - expected).abs() < rounding(n * d));
+        assert_eq!(Shrinkage::Oas.intensity(x.as_ref()).unwrap(), found);
+        let large = Mat::from_fn(n, d, |i, j| 1e30 * x[(i, j)]);
+        assert!((oas(large.as_ref()) - found).abs() < rounding(n * d));
+    }
+    // Never above 1; 1 for a multiple of the identity, and 0 where nothing depends on it.
+    assert_eq!(oas(mat![[1.0, 0.0, 0.0], [-1.0, 1e-3, 0.0]].as_ref()), 1.0);
+    assert_eq!(oas(mat![[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]].as_ref()), 1.0);
+    assert_eq!(oas(Mat::zeros(4, 3).as_ref()), 1.0);
+    assert_eq!(oas(mat![[1.0], [-1.0]].as_ref()), 0.0);
+}
+
+#[test]
 fn the_effective_rank_of_equal_axes_is_their_number() {
     assert!((effective_rank(identity(5).as_ref()) - 5.0).abs() < rounding(5));
     assert_eq!(effective_rank(Mat::<f64>::zeros(3, 5).as_ref()), 0.0);

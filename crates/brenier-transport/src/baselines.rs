@@ -1,8 +1,9 @@
+use crate::column::Column;
 use crate::fit::Pair;
-use crate::{Covariance, FitOptions, Gaussian, Method, TransportError};
+use crate::{FitOptions, Gaussian, Method, TransportError};
 use brenier_linalg::mean;
 use brenier_map::{Affine, Diagonal, LowRank};
-use faer::{Mat, MatRef};
+use faer::Mat;
 
 /// Standard deviations at or under this are taken for no variation by AcT, as published (an absolute number, in the
 /// units of the activations).
@@ -69,21 +70,25 @@ pub(crate) fn projection_between(
 /// - Gaussian: `w = sd_t / sd_s`, `b = m_t - w m_s`; a coordinate where either deviation is at most 1e-4 is left as it
 ///   is (`w = 1`, `b = 0`).
 ///
+/// Rows with weights: means and deviations are weighted, the slope is that of the optimal coupling, which takes both
+/// samples in ascending order and splits what does not match (the same as above for equal counts of equal weights), and
+/// quantiles are those of [`Column::quantile`].
+///
 /// Reference: P. Rodriguez et al., "Controlling language and diffusion models by transporting activations", ICLR 2025.
 pub(crate) fn act(pair: &Pair<'_>, method: Method, options: &FitOptions) -> (Affine, usize) {
     let (source_mean, target_mean) = (mean(pair.source), mean(pair.target));
-    let (s, t) = (pair.source.view(), pair.target.view());
     let d = pair.dim();
     let mut map = Diagonal { weight: vec![1.0; d], bias: vec![0.0; d], range: None };
     let mut range = (vec![0.0; d], vec![0.0; d]);
     let mut skipped = 0;
+    let spreads = [pair.source, pair.target].map(|rows| rows.spread(options.covariance));
     for j in 0..d {
-        let (a, b) = (sorted(s, j), sorted(t, j));
+        let (a, b) = (Column::new(pair.source, j), Column::new(pair.target, j));
         let (m_s, m_t) = (source_mean[j], target_mean[j]);
         let weight = match method {
             Method::ActMean => Some(1.0),
             Method::ActLinear => slope(&a, &b, m_s, m_t),
-            _ => ratio_of_deviations(&a, &b, m_s, m_t, options.covariance),
+            _ => ratio_of_deviations(&a, &b, m_s, m_t, spreads),
         };
         match weight {
             Some(weight) => {
@@ -98,8 +103,8 @@ pub(crate) fn act(pair: &Pair<'_>, method: Method, options: &FitOptions) -> (Aff
             }
         }
         if let Some((low, high)) = options.act_quantiles {
-            range.0[j] = quantile(&a, low);
-            range.1[j] = quantile(&a, high);
+            range.0[j] = a.quantile(low);
+            range.1[j] = a.quantile(high);
         }
     }
     map.range = options.act_quantiles.map(|_| range);
@@ -128,16 +133,16 @@ pub(crate) fn act_between(source: &Gaussian, target: &Gaussian, method: Method) 
     (map, skipped)
 }
 
-fn sorted(rows: MatRef<'_, f64>, column: usize) -> Vec<f64> {
-    let mut values: Vec<f64> = rows.col(column).iter().copied().collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
 /// Least-squares slope of the sorted target on the sorted source; none for a constant source.
-fn slope(a: &[f64], b: &[f64], mean_a: f64, mean_b: f64) -> Option<f64> {
+fn slope(of_a: &Column, of_b: &Column, mean_a: f64, mean_b: f64) -> Option<f64> {
+    let (a, b) = (&of_a.values, &of_b.values);
     if a.first() == a.last() {
         return None;
+    }
+    if of_a.shares.is_some() || of_b.shares.is_some() {
+        let square = of_a.square_about(mean_a);
+        let across = of_a.coupled(of_b, |x, y| (x - mean_a) * (y - mean_b));
+        return (square > 0.0).then(|| across / square);
     }
     let last = (a.len() - 1).max(1) as f64;
     let (mut across, mut square) = (0.0, 0.0);
@@ -150,16 +155,14 @@ fn slope(a: &[f64], b: &[f64], mean_a: f64, mean_b: f64) -> Option<f64> {
 }
 
 fn ratio_of_deviations(
-    a: &[f64],
-    b: &[f64],
+    a: &Column,
+    b: &Column,
     mean_a: f64,
     mean_b: f64,
-    covariance: Covariance,
+    [spread_a, spread_b]: [f64; 2],
 ) -> Option<f64> {
-    let deviation = |x: &[f64], m: f64| {
-        (x.iter().map(|x| (x - m) * (x - m)).sum::<f64>() / covariance.divisor(x.len())).sqrt()
-    };
-    slope_between(deviation(a, mean_a), deviation(b, mean_b))
+    let deviation = |x: &Column, m: f64, spread: f64| (x.square_about(m) / spread).sqrt();
+    slope_between(deviation(a, mean_a, spread_a), deviation(b, mean_b, spread_b))
 }
 
 /// The ratio of two deviations; none where either is too small for AcT.

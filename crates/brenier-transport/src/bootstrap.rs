@@ -3,10 +3,12 @@ use crate::entropic::entropic;
 use crate::fit::Pair;
 use crate::leace::leace;
 use crate::pca_ot::pca_ot;
+use crate::ppca::latent_gaussian;
 use crate::random::SplitMix;
+use crate::samples::along;
 use crate::whitening::whitening;
 use crate::{FitOptions, Gaussian, Method, TransportError, monge, w2};
-use brenier_linalg::{Rows, factor, joint_basis, mean, product, reduce, squared_norm};
+use brenier_linalg::{Rows, joint_basis, mean, product};
 use brenier_map::Affine;
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
@@ -29,7 +31,7 @@ impl Default for BootstrapOptions {
     }
 }
 
-/// Percentile intervals over resamples of the rows of each class with replacement.
+/// Percentile intervals over resamples of the rows of each class with replacement; a row takes its weight along.
 ///
 /// They say how much a number varies with the sample, not where the truth is: W2 of two samples is too large on
 /// average (by about the distance of two samples of one class), and a resample, which holds about 0.63 n different rows,
@@ -73,13 +75,20 @@ pub(crate) fn bootstrap(
             let draw = |random: &mut SplitMix, n: usize| (0..n).map(|_| random.below(n)).collect::<Vec<_>>();
             let of_source = draw(&mut random, source.nrows());
             let of_target = draw(&mut random, target.nrows());
+            // A row takes its weight along.
+            let weigh = |rows: Rows<'_>, places: &[usize]| {
+                rows.weights().map(|weights| places.iter().map(|&i| weights.raw()[i]).collect::<Vec<_>>())
+            };
+            let (w_s, w_t) = (weigh(pair.source, &of_source), weigh(pair.target, &of_target));
             let (s, t) = (pick(source.as_ref(), &of_source), pick(target.as_ref(), &of_target));
-            let distance = distance(s.as_ref(), t.as_ref(), options)?;
+            let (s, t) = (along(&s, w_s.as_deref())?, along(&t, w_t.as_deref())?);
+            let distance = distance(s, t, options)?;
             let norm = if knows_axes {
                 let (s, t) = (pick(pair.source.view(), &of_source), pick(pair.target.view(), &of_target));
-                norm_of(method, s.as_ref(), t.as_ref(), options, shrinkage, pair.dim())
+                let (s, t) = (along(&s, w_s.as_deref())?, along(&t, w_t.as_deref())?);
+                norm_of(method, s, t, options, shrinkage, pair.dim())
             } else {
-                norm_of(method, s.as_ref(), t.as_ref(), options, shrinkage, pair.dim())
+                norm_of(method, s, t, options, shrinkage, pair.dim())
             };
             Ok((distance, norm))
         })
@@ -129,11 +138,7 @@ pub(crate) fn pick(rows: MatRef<'_, f64>, places: &[usize]) -> Mat<f64> {
     Mat::from_fn(places.len(), rows.ncols(), |i, j| rows[(places[i], j)])
 }
 
-fn distance(
-    source: MatRef<'_, f64>,
-    target: MatRef<'_, f64>,
-    options: &FitOptions,
-) -> Result<f64, TransportError> {
+fn distance(source: Rows<'_>, target: Rows<'_>, options: &FitOptions) -> Result<f64, TransportError> {
     let gaussian = |rows| Gaussian::from_rows(rows, options.covariance);
     w2(&gaussian(source)?, &gaussian(target)?)
 }
@@ -142,35 +147,40 @@ fn distance(
 /// of which these rows may be coordinates.
 fn norm_of(
     method: Method,
-    source: MatRef<'_, f64>,
-    target: MatRef<'_, f64>,
+    source: Rows<'_>,
+    target: Rows<'_>,
     options: &FitOptions,
     shrinkage: Option<[f64; 2]>,
     dim: usize,
 ) -> Option<Result<f64, TransportError>> {
     let [of_source, of_target] = shrinkage.unwrap_or_default();
     let norm = || -> Result<Option<f64>, TransportError> {
-        let pair = Pair { source: Rows::new(source)?, target: Rows::new(target)? };
+        let pair = Pair { source, target };
         let reg = options.reg_abs.unwrap_or(0.0);
         let gaussians = || {
-            let one = |rows, intensity| shrunk(rows, options, intensity, reg, dim);
-            (one(pair.source, of_source), one(pair.target, of_target))
+            let one = |rows, intensity| match options.latent {
+                None => Gaussian::from_rows(rows, options.covariance)
+                    .map(|found| found.regularised_in(intensity, reg, dim)),
+                Some(latent) => latent_gaussian(rows, options.covariance, latent, dim)
+                    .map(|found| found.gaussian.regularised(0.0, reg)),
+            };
+            Ok::<_, TransportError>((one(pair.source, of_source)?, one(pair.target, of_target)?))
         };
         // What a map does outside the coordinates, it does outside the joint span in them too: resampled rows never
         // span them all unless they are all d.
         Ok(Some(match method {
             Method::Ot => {
-                let (source, target) = gaussians();
+                let (source, target) = gaussians()?;
                 monge(&source, &target)?.optimality().max_eigenvalue
             }
             Method::Entropic => {
-                let (source, target) = gaussians();
+                let (source, target) = gaussians()?;
                 entropic(&source, &target, options.entropic_sigma.sigma(&source, &target))?
                     .laws()
                     .max_eigenvalue
             }
             Method::Whitening => {
-                let (source, target) = gaussians();
+                let (source, target) = gaussians()?;
                 whitening(&source, &target)?.norm
             }
             Method::PcaOt | Method::Gated => {
@@ -186,16 +196,6 @@ fn norm_of(
         }))
     };
     norm().transpose()
-}
-
-/// The Gaussian of rows at a given shrinkage towards a sphere in `dim` dimensions.
-fn shrunk(rows: Rows<'_>, options: &FitOptions, intensity: f64, reg: f64, dim: usize) -> Gaussian {
-    let mean = mean(rows);
-    let mut factor = reduce(factor(rows, &mean, options.covariance));
-    let isotropic = reg + intensity * squared_norm(factor.as_ref()) / dim as f64;
-    let by = (1.0 - intensity).sqrt();
-    factor.as_mut().col_iter_mut().for_each(|column| column.iter_mut().for_each(|x| *x *= by));
-    Gaussian { mean, factor, isotropic }
 }
 
 fn interval(mut values: Vec<f64>, level: f64) -> [f64; 2] {

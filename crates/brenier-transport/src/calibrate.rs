@@ -1,9 +1,9 @@
 use crate::fit::{Pair, checked_pair};
 use crate::gate::gate_along;
 use crate::pca_ot::{Axes, axes};
-use crate::{FitOptions, GateOptions, Shrinkage, TransportError};
-use brenier_linalg::{LinalgError, Rows};
-use faer::{Mat, MatRef};
+use crate::samples::{Kept, Owned};
+use crate::{FitOptions, GateOptions, Samples, Shrinkage, Side, TransportError};
+use brenier_linalg::{Covariance, LinalgError, Rows, Weights};
 use serde::{Deserialize, Serialize};
 
 /// The grid over which a gate is calibrated.
@@ -48,8 +48,11 @@ pub struct Calibration {
 pub struct CalibrationScore {
     /// Number of principal components of the gate.
     pub components: usize,
-    /// Shrinkage of the classes' covariances; none for Ledoit & Wolf's own.
+    /// Shrinkage of the classes' covariances; none for Ledoit & Wolf's own, or that of OAS.
     pub shrinkage: Option<f64>,
+    /// Whether the shrinkage is that of OAS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oas: bool,
     /// What the log-odds are divided by.
     pub temperature: f64,
     /// Mean log-loss of rows kept out, in nats, each class weighed by its prior.
@@ -70,7 +73,8 @@ pub struct CalibrationScore {
 /// other options, the pooling and the divisor of covariances are those of `options`; thresholds play no part.
 ///
 /// # Shapes
-/// `source`: `[n_s, d]`, `target`: `[n_t, d]`, more than two rows a class and fold.
+/// `source`: `[n_s, d]`, `target`: `[n_t, d]`, more than two rows a class and fold, with or without weights ([`Samples`]):
+/// these weigh the losses too, and rows of weight 0 are in no fold.
 ///
 /// # Errors
 /// Rows that [`fit`](crate::fit()) refuses; [`TransportError::Option`] for an empty grid, less than two folds or a
@@ -79,15 +83,16 @@ pub struct CalibrationScore {
 /// [`TransportError::GateDegenerate`] where no point of the grid makes a density.
 ///
 /// Reference: T. Gneiting & A. E. Raftery, "Strictly proper scoring rules, prediction, and estimation", JASA 102, 2007.
-pub fn calibrate_gate(
-    source: MatRef<'_, f64>,
-    target: MatRef<'_, f64>,
+pub fn calibrate_gate<'a>(
+    source: impl Into<Samples<'a>>,
+    target: impl Into<Samples<'a>>,
     options: &FitOptions,
     grid: &CalibrationOptions,
 ) -> Result<Calibration, TransportError> {
     options.check()?;
     grid.check()?;
-    calibrate(&checked_pair(source, target, 2)?, options, grid)
+    let (source, target) = (Kept::new(Side::Source, source.into())?, Kept::new(Side::Target, target.into())?);
+    calibrate(&checked_pair(source.samples(), target.samples(), 2)?, options, grid)
 }
 
 pub(crate) fn calibrate(
@@ -98,6 +103,11 @@ pub(crate) fn calibrate(
     let folds =
         (0..grid.folds).map(|fold| Fold::new(pair, fold, grid.folds)).collect::<Result<Vec<_>, _>>()?;
     let prior = options.gate.prior;
+    // Of the rows kept out, in the order of the folds.
+    let weights = [0, 1].map(|side| {
+        let all = folds.iter().map(|fold| fold.out[side].weights.as_ref());
+        all.collect::<Option<Vec<_>>>().map(|all| all.into_iter().flatten().copied().collect::<Vec<f64>>())
+    });
     let mut table = Vec::new();
     let mut refused = None;
     for &components in &grid.components {
@@ -113,14 +123,18 @@ pub(crate) fn calibrate(
                     let all = odds.iter().flat_map(|odds| &odds[side]);
                     all.map(|odds| softplus(-sign * odds / temperature)).collect()
                 };
-                let (of_source, of_target) = (moments(&losses(1.0, 0)), moments(&losses(-1.0, 1)));
+                let (of_source, of_target) = (
+                    moments(&losses(1.0, 0), weights[0].as_deref())?,
+                    moments(&losses(-1.0, 1), weights[1].as_deref())?,
+                );
                 let error = |share: f64, variance: f64| share * share * variance;
                 table.push(CalibrationScore {
                     components,
                     shrinkage: match shrinkage {
-                        Shrinkage::Auto => None,
+                        Shrinkage::Auto | Shrinkage::Oas => None,
                         Shrinkage::Fixed(intensity) => Some(intensity),
                     },
+                    oas: shrinkage == Shrinkage::Oas,
                     temperature,
                     log_loss: prior * of_source.0 + (1.0 - prior) * of_target.0,
                     standard_error: (error(prior, of_source.1) + error(1.0 - prior, of_target.1)).sqrt(),
@@ -166,8 +180,9 @@ impl CalibrationOptions {
 impl Calibration {
     /// The options with what was chosen in place of what they had.
     pub(crate) fn apply(&self, options: &FitOptions) -> FitOptions {
-        let CalibrationScore { components, shrinkage, temperature, .. } = self.chosen;
-        let shrinkage = shrinkage.map_or(Shrinkage::Auto, Shrinkage::Fixed);
+        let CalibrationScore { components, shrinkage, oas, temperature, .. } = self.chosen;
+        let estimated = if oas { Shrinkage::Oas } else { Shrinkage::Auto };
+        let shrinkage = shrinkage.map_or(estimated, Shrinkage::Fixed);
         let gate = GateOptions { shrinkage, temperature, ..options.gate };
         FitOptions { components, gate, ..*options }
     }
@@ -175,20 +190,20 @@ impl Calibration {
 
 /// The rows of a fold, and those outside it.
 struct Fold {
-    kept: [Mat<f64>; 2],
-    out: [Mat<f64>; 2],
+    kept: [Owned; 2],
+    out: [Owned; 2],
 }
 
 impl Fold {
     fn new(pair: &Pair<'_>, fold: usize, folds: usize) -> Result<Self, TransportError> {
         let split = |rows: Rows<'_>| {
-            let (n, view) = (rows.count(), rows.view());
+            let n = rows.count();
             if n <= folds {
                 return Err(LinalgError::TooFewRows { needed: folds + 1, found: n });
             }
             let of = |inside: bool| {
                 let which: Vec<usize> = (0..n).filter(|i| (i % folds == fold) == inside).collect();
-                Mat::from_fn(which.len(), rows.width(), |i, j| view[(which[i], j)])
+                Owned::pick(rows.into(), &which)
             };
             Ok((of(false), of(true)))
         };
@@ -198,14 +213,14 @@ impl Fold {
 
     fn axes(&self, options: &FitOptions) -> Result<Axes, TransportError> {
         let [source, target] = &self.kept;
-        let pair = Pair { source: Rows::new(source.as_ref())?, target: Rows::new(target.as_ref())? };
+        let pair = Pair { source: source.samples().check()?, target: target.samples().check()? };
         axes(&pair, None, options)
     }
 
     /// Log-odds of the rows kept out, of source and target, by a gate fitted on the others.
     fn log_odds(&self, along: &Axes, options: &FitOptions) -> Result<[Vec<f64>; 2], TransportError> {
         let (gate, _) = gate_along(along, options)?;
-        Ok([gate.log_odds(self.out[0].as_ref())?, gate.log_odds(self.out[1].as_ref())?])
+        Ok([gate.log_odds(self.out[0].rows.as_ref())?, gate.log_odds(self.out[1].rows.as_ref())?])
     }
 }
 
@@ -233,7 +248,16 @@ fn softplus(t: f64) -> f64 {
 }
 
 /// Mean, and variance of the mean.
-fn moments(values: &[f64]) -> (f64, f64) {
+fn moments(values: &[f64], weights: Option<&[f64]>) -> Result<(f64, f64), LinalgError> {
+    let Some(weights) = weights else { return Ok(plain_moments(values)) };
+    let weights = Weights::new(weights, values.len())?;
+    let shares = weights.shares();
+    let mean: f64 = values.iter().zip(&shares).map(|(x, w)| w * x).sum();
+    let square: f64 = values.iter().zip(&shares).map(|(x, w)| (w * (x - mean)).powi(2)).sum();
+    Ok((mean, square / weights.divisor(Covariance::Sample)))
+}
+
+fn plain_moments(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let square = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>();

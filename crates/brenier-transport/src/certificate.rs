@@ -1,8 +1,8 @@
 use crate::gaussian::Gaussian;
 use crate::sliced::{directions, sliced_w2};
 use crate::{
-    Bootstrap, Covariance, EntropicLaws, ErasureLaws, Method, Shift, Sliced, SlicedOptions, TransportError,
-    w2,
+    Bootstrap, Covariance, EntropicLaws, ErasureLaws, Method, Samples, Shift, Sliced, SlicedOptions,
+    TransportError, w2,
 };
 use brenier_map::{Gate, RowMap};
 use faer::{Mat, MatRef};
@@ -15,11 +15,14 @@ pub struct Certificate {
     pub method: Method,
     /// Width of the rows, d.
     pub dim: usize,
-    /// Number of source rows.
+    /// Number of source rows (of those with a weight above 0).
     pub source_rows: usize,
-    /// Number of target rows.
+    /// Number of target rows (of those with a weight above 0).
     pub target_rows: usize,
-    /// Divisor of covariances: `sample` (n - 1) or `population` (n).
+    /// Effective numbers of source and target rows, `(sum w)^2 / sum w^2`, if rows had weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_rows: Option<[f64; 2]>,
+    /// Divisor of covariances: `sample` (n - 1; `1 - sum w^2` for shares w of the weight) or `population` (n; 1).
     pub covariance: String,
     /// K, for methods in principal components.
     pub components: Option<usize>,
@@ -33,6 +36,9 @@ pub struct Certificate {
     pub gate_shrinkage: Option<[f64; 2]>,
     /// Absolute regulariser added to both covariances, in squared units of the activations.
     pub reg_abs: f64,
+    /// Number of latent directions of each class's probabilistic PCA, if the map is between these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<usize>,
     /// Effective rank of the source, `tr(S)^2 / tr(S^2)` of its empirical covariance.
     pub effective_rank_source: f64,
     /// Effective rank of the target.
@@ -106,8 +112,8 @@ pub struct Optimality {
     pub tolerance: f64,
 }
 
-/// What a map does to a set of rows, measured on the rows themselves (gate included, strength 1). Of a fit from
-/// moments, what follows from these; what cannot be known without rows is NaN here, and `null` in JSON.
+/// What a map does to a set of rows, measured on the rows themselves (gate included, strength 1), each by its weight. Of a
+/// fit from moments, what follows from these; what cannot be known without rows is NaN here, and `null` in JSON.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// W2 between the empirical Gaussians of source and target, in the units of the activations.
@@ -142,23 +148,24 @@ pub struct GateQuality {
 }
 
 /// Measures a map on rows.
-pub(crate) fn measure(
+pub(crate) fn measure<'a>(
     map: &RowMap,
-    source: MatRef<'_, f64>,
-    target: MatRef<'_, f64>,
+    source: impl Into<Samples<'a>>,
+    target: impl Into<Samples<'a>>,
     covariance: Covariance,
 ) -> Result<Quality, TransportError> {
-    let moved_source = moved(map, source)?;
-    let moved_target = moved(map, target)?;
+    let (source, target) = (source.into(), target.into());
+    let moved_source = moved(map, source.rows())?;
+    let moved_target = moved(map, target.rows())?;
     let goal = Gaussian::from_rows(target, covariance)?;
     let w2_before = w2(&Gaussian::from_rows(source, covariance)?, &goal)?;
-    let w2_after = w2(&Gaussian::from_rows(moved_source.as_ref(), covariance)?, &goal)?;
+    let w2_after = w2(&Gaussian::from_rows(source.with_rows(moved_source.as_ref()), covariance)?, &goal)?;
     Ok(Quality {
         w2_before,
         w2_after,
         w2_ratio: (w2_before > 0.0).then(|| w2_after / w2_before),
-        source_step: step(source, moved_source.as_ref()),
-        target_step: step(target, moved_target.as_ref()),
+        source_step: step(source, moved_source.as_ref())?,
+        target_step: step(target, moved_target.as_ref())?,
         gate: map
             .gate()
             .map(|gate| Gated::of(gate, source, target))
@@ -175,36 +182,51 @@ pub(crate) struct Gated {
     /// `p(x)` of each target row.
     pub target: Vec<f64>,
     auc: f64,
+    /// The rows' shares of the weight of their class, if they have any.
+    shares: [Option<Vec<f64>>; 2],
 }
 
 impl Gated {
-    pub(crate) fn of(
+    pub(crate) fn of<'a>(
         gate: &Gate,
-        source: MatRef<'_, f64>,
-        target: MatRef<'_, f64>,
+        source: impl Into<Samples<'a>>,
+        target: impl Into<Samples<'a>>,
     ) -> Result<Self, TransportError> {
-        let (source, target) = (gate.log_odds(source)?, gate.log_odds(target)?);
-        let auc = auc(&source, &target);
-        let shares = |odds: Vec<f64>| odds.into_iter().map(|odds| gate.probability(odds)).collect();
-        Ok(Self { source: shares(source), target: shares(target), auc })
+        let (source, target) = (source.into(), target.into());
+        let shares = [source.shares()?, target.shares()?];
+        let (source, target) = (gate.log_odds(source.rows())?, gate.log_odds(target.rows())?);
+        let auc = match &shares {
+            [None, None] => auc(&source, &target),
+            [of_source, of_target] => {
+                weighted_auc(&source, &target, of_source.as_deref(), of_target.as_deref())
+            }
+        };
+        let open = |odds: Vec<f64>| odds.into_iter().map(|odds| gate.probability(odds)).collect();
+        Ok(Self { source: open(source), target: open(target), auc, shares })
     }
 
     pub(crate) fn quality(&self) -> GateQuality {
-        GateQuality { auc: self.auc, mean_source: average(&self.source), mean_target: average(&self.target) }
+        let [of_source, of_target] = &self.shares;
+        GateQuality {
+            auc: self.auc,
+            mean_source: average(&self.source, of_source.as_deref()),
+            mean_target: average(&self.target, of_target.as_deref()),
+        }
     }
 }
 
 /// The sliced distance from the target before and after a map.
-pub(crate) fn measure_sliced(
+pub(crate) fn measure_sliced<'a>(
     map: &RowMap,
-    source: MatRef<'_, f64>,
-    target: MatRef<'_, f64>,
+    source: impl Into<Samples<'a>>,
+    target: impl Into<Samples<'a>>,
     options: &SlicedOptions,
 ) -> Result<Sliced, TransportError> {
-    let along = directions(source.ncols(), options.directions, options.seed);
+    let (source, target) = (source.into(), target.into());
+    let along = directions(source.rows().ncols(), options.directions, options.seed);
     Ok(Sliced {
         before: sliced_w2(source, target, along.as_ref())?,
-        after: sliced_w2(moved(map, source)?.as_ref(), target, along.as_ref())?,
+        after: sliced_w2(source.with_rows(moved(map, source.rows())?.as_ref()), target, along.as_ref())?,
         directions: options.directions,
     })
 }
@@ -230,17 +252,53 @@ fn moved(map: &RowMap, rows: MatRef<'_, f64>) -> Result<Mat<f64>, TransportError
     Ok(out)
 }
 
-fn step(before: MatRef<'_, f64>, after: MatRef<'_, f64>) -> f64 {
-    (brenier_linalg::squared_norm((after - before).as_ref()) / before.nrows() as f64).sqrt()
+fn step(before: Samples<'_>, after: MatRef<'_, f64>) -> Result<f64, TransportError> {
+    let step = after - before.rows();
+    let square = match before.shares()? {
+        None => brenier_linalg::squared_norm(step.as_ref()) / step.nrows() as f64,
+        Some(shares) => {
+            step.row_iter().zip(shares).map(|(row, w)| w * row.iter().map(|x| x * x).sum::<f64>()).sum()
+        }
+    };
+    Ok(square.sqrt())
 }
 
-fn average(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+fn average(values: &[f64], shares: Option<&[f64]>) -> f64 {
+    match shares {
+        None => values.iter().sum::<f64>() / values.len() as f64,
+        Some(shares) => values.iter().zip(shares).map(|(x, w)| w * x).sum(),
+    }
+}
+
+/// The same chance for rows drawn by their shares (equal ones where there are none).
+fn weighted_auc(
+    positive: &[f64],
+    negative: &[f64],
+    of_positive: Option<&[f64]>,
+    of_negative: Option<&[f64]>,
+) -> f64 {
+    let share =
+        |shares: Option<&[f64]>, i: usize, n: usize| shares.map_or(1.0 / n as f64, |shares| shares[i]);
+    let n = negative.len();
+    let mut sorted: Vec<(f64, f64)> =
+        negative.iter().enumerate().map(|(i, &x)| (x, share(of_negative, i, n))).collect();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // Mass below the first, the second, .. and below all.
+    let mut below = vec![0.0; n + 1];
+    for (i, (_, w)) in sorted.iter().enumerate() {
+        below[i + 1] = below[i] + w;
+    }
+    let wins = |x: f64| {
+        let lower = sorted.partition_point(|y| y.0 < x);
+        let up_to = sorted.partition_point(|y| y.0 <= x);
+        0.5 * (below[lower] + below[up_to])
+    };
+    positive.iter().enumerate().map(|(i, &x)| share(of_positive, i, positive.len()) * wins(x)).sum()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::auc;
+    use super::{auc, weighted_auc};
 
     #[test]
     fn auc_counts_pairs_and_halves_ties() {
@@ -248,5 +306,14 @@ mod tests {
         assert_eq!(auc(&[0.0, 1.0], &[2.0, 3.0]), 0.0);
         assert_eq!(auc(&[1.0, 1.0], &[1.0]), 0.5);
         assert_eq!(auc(&[0.0, 2.0], &[1.0, 2.0]), (0.0 + 1.5) / 4.0);
+    }
+
+    #[test]
+    fn weighted_auc_counts_mass() {
+        let (x, y) = ([0.0, 2.0, 1.0], [1.0, 2.0]);
+        assert!((weighted_auc(&x, &y, None, None) - auc(&x, &y)).abs() < 1e-15);
+        // 0 wins nothing, 2 wins over 1 and half of 2, 1 wins half of 1.
+        let found = weighted_auc(&x, &y, Some(&[0.5, 0.2, 0.3]), Some(&[0.9, 0.1]));
+        assert!((found - (0.2 * (0.9 + 0.05) + 0.3 * 0.45)).abs() < 1e-15);
     }
 }

@@ -113,6 +113,24 @@ pub enum TransportError {
         /// Components of the gate.
         components: usize,
     },
+    /// More latent directions than leave any variance for the noise.
+    #[error(
+        "{latent} latent directions need rows of a rank above {latent}, so that some variance is left for the noise, but these {rows} rows have rank {rank}; take fewer directions or more rows"
+    )]
+    LatentRank {
+        /// Latent directions asked for.
+        latent: usize,
+        /// Rank of the centred rows.
+        rank: usize,
+        /// Number of rows.
+        rows: usize,
+    },
+    /// A method that has no weighted form.
+    #[error("method {method} takes no weights; give it the rows alone, or each row as often as it counts")]
+    Weighted {
+        /// The method.
+        method: crate::Method,
+    },
     /// A map that fails a law which it has to obey: a defect of this program, never of the data.
     #[error(
         "the fitted map fails its own certificate: {law} is off by {found:e} (relative), {allowed:e} is allowed at this condition number; please report this"

@@ -7,6 +7,8 @@ use crate::gate::gate_along;
 use crate::leace::leace;
 use crate::mixture_ot::{MixtureOt, mixture_ot};
 use crate::pca_ot::{PcaOt, axes, pca_ot};
+use crate::ppca::latent_gaussian;
+use crate::samples::{HeldOut, Kept, Samples};
 use crate::span::{self, Moved, Span, Spanned};
 use crate::span_ot::{SpanOt, span_ot};
 use crate::whitening::whitening;
@@ -16,7 +18,7 @@ use crate::{
 };
 use brenier_linalg::{LinalgError, Rows, effective_rank, factor, mean, transpose_product};
 use brenier_map::{Affine, RowMap};
-use faer::{Mat, MatMut, MatRef};
+use faer::{Mat, MatMut};
 
 /// Largest magnitude of an input: sums of its fourth power over any number of rows stay finite.
 pub(crate) const LIMIT: f64 = 1e60;
@@ -36,34 +38,49 @@ pub struct Fit {
 ///
 /// # Shapes
 /// `source`: `[n_s, d]`, `target`: `[n_t, d]`, rows are samples; `held_out`: two such matrices of any number of rows,
-/// which the certificate measures and the fit never sees.
+/// which the certificate measures and the fit never sees. Rows may have weights ([`Samples::weighted`]), which every method
+/// but [`Method::Mixture`] honours, and every measure of the certificate with it; rows of weight 0 are left out of the fit.
 ///
 /// # Errors
-/// - [`TransportError::Rows`]: a NaN or infinity, with row and column; fewer than [`Method::least_rows`] rows.
+/// - [`TransportError::Rows`]: a NaN or infinity, with row and column; bad weights; fewer than [`Method::least_rows`] rows.
 /// - [`TransportError::Widths`]: rows of different widths.
 /// - [`TransportError::Option`]: an option outside its range.
 /// - [`TransportError::Linalg`] with `ComponentsExceedRank`: K larger than the rank of the pooled rows.
+/// - [`TransportError::Weighted`]: weights for a method without a weighted form.
+/// - [`TransportError::LatentRank`]: a class whose rank is not above the number of latent directions.
 /// - [`TransportError::SameMean`]: RFA, ACE or LEACE between equal means.
 /// - [`TransportError::GateDegenerate`]: a class without a density in the gate's coordinates.
 /// - [`TransportError::Certificate`]: a map that breaks a law of its kind by more than rounding explains is refused and
 ///   not returned: never, unless this program is wrong. Every optimal map is held to symmetry, positivity, push-forward of
 ///   mean and covariance and cost = W2^2; an entropic one to its own condition, an erasure to no separation, `P^2 = P` and
 ///   least change, the control to its push-forward.
-pub fn fit(
+pub fn fit<'a>(
     method: Method,
-    source: MatRef<'_, f64>,
-    target: MatRef<'_, f64>,
+    source: impl Into<Samples<'a>>,
+    target: impl Into<Samples<'a>>,
     options: &FitOptions,
-    held_out: Option<(MatRef<'_, f64>, MatRef<'_, f64>)>,
+    held_out: impl Into<HeldOut<'a>>,
 ) -> Result<Fit, TransportError> {
     options.check()?;
-    let pair = checked_pair(source, target, method.least_rows())?;
-    if let Some((source, target)) = held_out {
-        pair.same_width(Side::HeldOutSource, checked(Side::HeldOutSource, source, 1)?)?;
-        pair.same_width(Side::HeldOutTarget, checked(Side::HeldOutTarget, target, 1)?)?;
+    let (source, target) = (Kept::new(Side::Source, source.into())?, Kept::new(Side::Target, target.into())?);
+    let pair = checked_pair(source.samples(), target.samples(), method.least_rows())?;
+    if method == Method::Mixture && pair.weighted() {
+        return Err(TransportError::Weighted { method });
     }
+    let held_out = held_out
+        .into()
+        .0
+        .map(|(source, target)| {
+            let source = checked(Side::HeldOutSource, source, 1)?;
+            let target = checked(Side::HeldOutTarget, target, 1)?;
+            pair.same_width(Side::HeldOutSource, source)?;
+            pair.same_width(Side::HeldOutTarget, target)?;
+            Ok::<_, TransportError>((source, target))
+        })
+        .transpose()?;
 
-    let span = Span::new(&pair);
+    // The quick route through one Gram matrix takes every row for as much as the next.
+    let span = if pair.weighted() { None } else { Span::new(&pair) };
     // The distance before the map needs no map.
     let in_span = span.as_ref().filter(|_| matches!(method, Method::PcaOt | Method::Gated | Method::Ot));
     let (made, before) = rayon::join(
@@ -94,7 +111,7 @@ pub fn fit(
     };
     let mut train = match in_span.zip(before) {
         Some((moved, before)) => moved.from(before),
-        None => measure(&map, source, target, options.covariance)?,
+        None => measure(&map, pair.source, pair.target, options.covariance)?,
     };
     let boot = options.bootstrap.as_ref();
     let boot = boot.map(|boot| bootstrap(method, &pair, options, made.shrinkage, boot)).transpose()?;
@@ -102,7 +119,7 @@ pub fn fit(
         .map(|(s, t)| Ok::<_, TransportError>((s, t, measure(&map, s, t, options.covariance)?)))
         .transpose()?;
     if let Some(sliced) = &options.sliced {
-        train.sliced = Some(measure_sliced(&map, source, target, sliced)?);
+        train.sliced = Some(measure_sliced(&map, pair.source, pair.target, sliced)?);
         if let Some((source, target, quality)) = &mut held_out {
             quality.sliced = Some(measure_sliced(&map, *source, *target, sliced)?);
         }
@@ -114,6 +131,9 @@ pub fn fit(
         dim: pair.dim(),
         source_rows: pair.source.count(),
         target_rows: pair.target.count(),
+        effective_rows: pair
+            .weighted()
+            .then(|| [pair.source.effective_count(), pair.target.effective_count()]),
         covariance: match options.covariance {
             // A mixture is fitted by likelihood.
             Covariance::Sample if method != Method::Mixture => "sample".to_owned(),
@@ -125,6 +145,7 @@ pub fn fit(
         shrinkage: made.shrinkage,
         gate_shrinkage: made.gate_shrinkage,
         reg_abs: if regularised { options.reg_abs.unwrap_or(0.0) } else { 0.0 },
+        latent: options.latent.filter(|_| method.uses_latent()),
         effective_rank_source: ranks[0],
         effective_rank_target: ranks[1],
         norm: made.norm,
@@ -165,14 +186,14 @@ impl Pair<'_> {
 
 /// Source and target, each checked, of one width.
 pub(crate) fn checked_pair<'a>(
-    source: MatRef<'a, f64>,
-    target: MatRef<'a, f64>,
+    source: impl Into<Samples<'a>>,
+    target: impl Into<Samples<'a>>,
     least: usize,
 ) -> Result<Pair<'a>, TransportError> {
     let pair =
         Pair { source: checked(Side::Source, source, least)?, target: checked(Side::Target, target, least)? };
     pair.same_width(Side::Target, pair.target)?;
-    Ok(pair)
+    Ok(pair.without_equal_weights()?)
 }
 
 /// What a method makes, before it is measured.
@@ -270,7 +291,7 @@ fn estimate(
         }
         Method::Ot => {
             let reg = options.reg_abs.unwrap_or(0.0);
-            let plain = options.shrinkage == Shrinkage::Fixed(0.0);
+            let plain = options.shrinkage == Shrinkage::Fixed(0.0) && options.latent.is_none();
             if let Some(span) = span.filter(|_| plain)
                 && let Some(SpanOt { map, moved, optimality }) =
                     span_ot(span, options.covariance, [reg, reg])?
@@ -363,18 +384,32 @@ fn gaussians(
     options: &FitOptions,
 ) -> Result<(Gaussian, Gaussian, [f64; 2]), TransportError> {
     let reg = options.reg_abs.unwrap_or(0.0);
+    if let Some(latent) = options.latent {
+        let gaussian = |rows: Rows<'_>| {
+            latent_gaussian(rows, options.covariance, latent, rows.width())
+                .map(|found| found.gaussian.regularised(0.0, reg))
+        };
+        return Ok((gaussian(pair.source)?, gaussian(pair.target)?, [0.0, 0.0]));
+    }
     let gaussian = |rows| Gaussian::estimate(rows, options.covariance, options.shrinkage, reg);
     let ((source, a), (target, b)) = (gaussian(pair.source)?, gaussian(pair.target)?);
     Ok((source, target, [a, b]))
 }
 
-fn checked(side: Side, rows: MatRef<'_, f64>, least: usize) -> Result<Rows<'_>, TransportError> {
-    Rows::within(LIMIT, least, rows).map_err(|error| match error {
-        LinalgError::Magnitude { row, column, value, limit } => {
-            TransportError::Magnitude { side, row, column, value, limit }
-        }
-        error => TransportError::Rows { side, error },
-    })
+pub(crate) fn checked<'a>(
+    side: Side,
+    samples: impl Into<Samples<'a>>,
+    least: usize,
+) -> Result<Rows<'a>, TransportError> {
+    let samples = samples.into();
+    Rows::within(LIMIT, least, samples.rows())
+        .and_then(|rows| samples.weights().map_or(Ok(rows), |weights| rows.with_weights(weights)))
+        .map_err(|error| match error {
+            LinalgError::Magnitude { row, column, value, limit } => {
+                TransportError::Magnitude { side, row, column, value, limit }
+            }
+            error => TransportError::Rows { side, error },
+        })
 }
 
 /// `|T(m_s) - m_t|`, in the coordinates in which the map is optimal, relative to the size of means and spread.

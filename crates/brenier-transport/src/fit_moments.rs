@@ -3,10 +3,11 @@ use crate::fit::{LIMIT, Made, between, check_mean};
 use crate::gate::gate_between;
 use crate::leace::{Pooled, erasure};
 use crate::pca_ot::{InAxes, middle, weights};
+use crate::ppca::latent_of;
 use crate::sketch::Known;
 use crate::{Certificate, Covariance, Fit, FitOptions, Gaussian, Method, Shrinkage, Side, TransportError};
 use brenier_linalg::{
-    LinalgError, Moments, Rows, effective_rank, pca, product, reduce, squared_norm, transpose_product,
+    LinalgError, Moments, Rows, effective_rank, oas_of_factor, pca, product, reduce, transpose_product,
 };
 use brenier_map::RowMap;
 use faer::{Mat, MatRef};
@@ -23,18 +24,6 @@ impl Gaussian {
         }
         let factor = reduce(moments.factor(covariance));
         Ok(Self { mean: moments.mean().to_vec(), factor, isotropic: 0.0 })
-    }
-
-    /// `N(m, (1 - a) S + (a tr S / d + reg) I)` for `N(m, S)` without an isotropic part.
-    fn regularised(&self, intensity: f64, reg: f64) -> Self {
-        let root = (1.0 - intensity).sqrt();
-        let factor = self.factor();
-        let level = intensity * squared_norm(factor) / self.dim() as f64;
-        Self {
-            mean: self.mean.clone(),
-            factor: Mat::from_fn(factor.nrows(), factor.ncols(), |i, j| root * factor[(i, j)]),
-            isotropic: reg + level,
-        }
     }
 
     /// The Gaussian of `z = diag(1/roots) P^T (x - center)`.
@@ -57,7 +46,8 @@ impl Gaussian {
 ///
 /// Methods that need more than a mean and a covariance are refused ([`Method::Mixture`], [`Method::ActLinear`]), and so
 /// are options that do: [`Shrinkage::Auto`] (fourth moments; it is the default of the gate's shrinkage, so
-/// [`Method::Gated`] takes a number), the gate's calibration, AcT's quantiles, the bootstrap, the sliced distance.
+/// [`Method::Gated`] takes a number or [`Shrinkage::Oas`]), the gate's calibration, AcT's quantiles, the bootstrap, the
+/// sliced distance.
 ///
 /// ```
 /// use brenier_linalg::Rows;
@@ -118,6 +108,7 @@ pub fn fit_moments(
         dim: from.dim(),
         source_rows: source.count(),
         target_rows: target.count(),
+        effective_rows: None,
         covariance: match covariance {
             Covariance::Sample => "sample".to_owned(),
             Covariance::Population => "population".to_owned(),
@@ -128,6 +119,7 @@ pub fn fit_moments(
         shrinkage: made.shrinkage,
         gate_shrinkage: made.gate_shrinkage,
         reg_abs: if regularised { options.reg_abs.unwrap_or(0.0) } else { 0.0 },
+        latent: options.latent.filter(|_| method.uses_latent()),
         effective_rank_source: effective_rank(from.factor()),
         effective_rank_target: effective_rank(to.factor()),
         norm: made.norm,
@@ -162,17 +154,16 @@ fn refuse_what_needs_rows(method: Method, options: &FitOptions) -> Result<(), Tr
         method,
         Method::PcaOt | Method::Gated | Method::Ot | Method::Entropic | Method::Whitening | Method::Leace
     );
-    let number = "give a number in 0..=1";
-    if shrinks && !matches!(options.shrinkage, Shrinkage::Fixed(_)) {
-        return refuse("an estimated shrinkage (fourth moments)".to_owned(), number);
+    if shrinks && options.shrinkage == Shrinkage::Auto {
+        return Err(fourth_moments("shrinkage"));
     }
     if method == Method::Gated {
         if options.gate.calibrate.is_some() {
             let instead = "give the gate's shrinkage and temperature, or fit to activations";
             return refuse("calibration of the gate".to_owned(), instead);
         }
-        if !matches!(options.gate.shrinkage, Shrinkage::Fixed(_)) {
-            return refuse("an estimated gate shrinkage (fourth moments)".to_owned(), number);
+        if options.gate.shrinkage == Shrinkage::Auto {
+            return Err(fourth_moments("gate shrinkage"));
         }
     }
     if matches!(method, Method::ActMean | Method::ActGaussian) && options.act_quantiles.is_some() {
@@ -185,6 +176,13 @@ fn refuse_what_needs_rows(method: Method, options: &FitOptions) -> Result<(), Tr
         return refuse("the sliced distance".to_owned(), "leave it out, or fit to activations");
     }
     Ok(())
+}
+
+fn fourth_moments(name: &str) -> TransportError {
+    TransportError::NeedsRows {
+        what: format!("Ledoit and Wolf's {name} (fourth moments)"),
+        instead: "take oas or a number in 0..=1",
+    }
 }
 
 /// The Gaussian of one class, of enough rows and of values whose fourth powers can be summed.
@@ -214,43 +212,42 @@ fn checked(
 
 fn estimate(method: Method, known: &Known<'_>, options: &FitOptions) -> Result<Made, TransportError> {
     let [source, target] = &known.gaussians;
-    let d = source.dim();
-    let fixed = |shrinkage: Shrinkage| match shrinkage {
-        Shrinkage::Fixed(intensity) => intensity,
-        _ => 0.0,
-    };
-    let (intensity, reg) = (fixed(options.shrinkage), options.reg_abs.unwrap_or(0.0));
+    let (d, reg) = (source.dim(), options.reg_abs.unwrap_or(0.0));
     Ok(match method {
         Method::PcaOt | Method::Gated => {
             let axes = Axes::of(known, options)?;
             let k = axes.basis.ncols();
-            let [in_source, in_target] = [source, target]
-                .map(|of| of.along(axes.basis.as_ref(), &axes.center, None).regularised(intensity, reg));
+            let along = |roots: Option<&[f64]>| {
+                [source, target].map(|of| of.along(axes.basis.as_ref(), &axes.center, roots))
+            };
+            let ([in_source, in_target], shrinkage) =
+                regularised(known, along(None), options.shrinkage, reg)?;
             let (inside, optimality) = InAxes::between(&in_source, &in_target)?;
             let means = [source.mean().to_vec(), target.mean().to_vec()];
             let affine = inside.embedded(&axes.basis, means, options.shift);
-            let of_gate = fixed(options.gate.shrinkage);
             let gate = (method == Method::Gated).then(|| {
                 let roots: Vec<f64> = axes.eigenvalues.iter().map(|value| value.sqrt()).collect();
-                let [in_source, in_target] = [source, target].map(|of| {
-                    of.along(axes.basis.as_ref(), &axes.center, Some(&roots)).regularised(of_gate, 0.0)
-                });
-                gate_between(&axes.basis, &roots, &axes.center, [&in_source, &in_target], options)
+                let ([in_source, in_target], shrinkage) =
+                    regularised(known, along(Some(&roots)), options.gate.shrinkage, 0.0)?;
+                let gate =
+                    gate_between(&axes.basis, &roots, &axes.center, [&in_source, &in_target], options)?;
+                Ok::<_, TransportError>((gate, shrinkage))
             });
+            let (gate, gate_shrinkage) = gate.transpose()?.unzip();
             let outside = if k < d { 1.0 } else { 0.0 };
             let norm = optimality.max_eigenvalue.max(outside);
             Made {
-                gate: gate.transpose()?,
-                gate_shrinkage: (method == Method::Gated).then_some([of_gate; 2]),
+                gate,
+                gate_shrinkage,
                 optimality: Some(optimality),
                 explained: Some(axes.eigenvalues.iter().sum::<f64>() / axes.total),
                 basis: Some(axes.basis),
-                shrinkage: Some([intensity; 2]),
+                shrinkage: Some(shrinkage),
                 ..Made::plain(affine, norm)
             }
         }
         Method::Leace => {
-            let made = erasure(pooled(known, intensity))?;
+            let made = erasure(pooled(known, options.shrinkage)?)?;
             Made {
                 shrinkage: Some([made.shrinkage; 2]),
                 erasure: Some(made.laws),
@@ -268,10 +265,39 @@ fn estimate(method: Method, known: &Known<'_>, options: &FitOptions) -> Result<M
             Made { skipped: Some(skipped), ..Made::plain(brenier_map::Affine::Diagonal(map), norm) }
         }
         _ => {
-            let [source, target] = [source, target].map(|of| of.regularised(intensity, reg));
-            between(method, &source, &target, [intensity; 2], options)?
+            let ([source, target], shrinkage) = match options.latent {
+                None => regularised(known, [source.clone(), target.clone()], options.shrinkage, reg)?,
+                Some(latent) => {
+                    let of = |of, moments: &Moments| latent_of(of, latent, moments.count());
+                    let [in_source, in_target] = known.moments;
+                    let found = [of(source, in_source)?, of(target, in_target)?];
+                    (found.map(|of| of.regularised(0.0, reg)), [0.0, 0.0])
+                }
+            };
+            between(method, &source, &target, shrinkage, options)?
         }
     })
+}
+
+/// Source and target in some coordinates, shrunk and regularised, and their shrinkage intensities.
+fn regularised(
+    known: &Known<'_>,
+    [source, target]: [Gaussian; 2],
+    shrinkage: Shrinkage,
+    reg: f64,
+) -> Result<([Gaussian; 2], [f64; 2]), TransportError> {
+    let [n_s, n_t] = known.moments.map(Moments::count);
+    let (a, b) = (intensity(shrinkage, source.factor(), n_s)?, intensity(shrinkage, target.factor(), n_t)?);
+    Ok(([source.regularised(a, reg), target.regularised(b, reg)], [a, b]))
+}
+
+/// The shrinkage intensity of a covariance, of which a factor is given, made from so many rows.
+fn intensity(shrinkage: Shrinkage, factor: MatRef<'_, f64>, rows: usize) -> Result<f64, TransportError> {
+    match shrinkage {
+        Shrinkage::Fixed(intensity) => Ok(intensity),
+        Shrinkage::Oas => Ok(oas_of_factor(factor, rows as f64)),
+        Shrinkage::Auto => Err(fourth_moments("shrinkage")),
+    }
 }
 
 /// The leading principal axes of the pooled rows.
@@ -308,20 +334,22 @@ impl Axes {
 }
 
 /// The factor of the covariance of all rows of both classes together.
-fn pooled(known: &Known<'_>, intensity: f64) -> Pooled {
+fn pooled(known: &Known<'_>, shrinkage: Shrinkage) -> Result<Pooled, TransportError> {
     let [source, target] = &known.gaussians;
     let [n_s, n_t] = known.moments.map(Moments::count);
     let divisor = |n| known.covariance.divisor(n);
-    let all = divisor(n_s.saturating_add(n_t));
-    let apart = n_s as f64 * (n_t as f64 / (n_s as f64 + n_t as f64));
-    Pooled {
+    let n = n_s.saturating_add(n_t);
+    let (share, all) = (n_s as f64 / n as f64, divisor(n));
+    let apart = share * n_t as f64;
+    let rows = stacked(known, [divisor(n_s) / all, divisor(n_t) / all, apart / all]);
+    Ok(Pooled {
         means: [source.mean().to_vec(), target.mean().to_vec()],
-        counts: [n_s, n_t],
-        rows: stacked(known, [divisor(n_s) / all, divisor(n_t) / all, apart / all]),
+        share,
+        intensity: intensity(shrinkage, rows.as_ref(), n)?,
+        rows,
         above: source.factor().nrows(),
-        covariance: known.covariance,
-        intensity,
-    }
+        spread: all / n as f64,
+    })
 }
 
 /// The factors of source and target above each other, and the difference of the means under them, each by the root of

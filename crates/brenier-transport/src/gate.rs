@@ -1,6 +1,7 @@
 use crate::pca_ot::Axes;
+use crate::samples::along;
 use crate::{FitOptions, Gaussian, Side, TransportError};
-use brenier_linalg::{JointBasis, Rows, gram, product, symmetric_inverse_root};
+use brenier_linalg::{JointBasis, gram, product, symmetric_inverse_root};
 use brenier_map::Gate;
 use faer::Mat;
 
@@ -20,12 +21,13 @@ pub(crate) fn gate_along(axes: &Axes, options: &FitOptions) -> Result<(Gate, [f6
     let k = axes.basis.ncols();
     let roots: Vec<f64> = axes.eigenvalues.iter().map(|value| value.sqrt()).collect();
     let whiten = |z: &Mat<f64>| Mat::from_fn(z.nrows(), k, |i, j| z[(i, j)] / roots[j]);
-    let estimate = |z: &Mat<f64>| {
+    let estimate = |z: &Mat<f64>, side| {
         let rows = whiten(z);
-        Gaussian::estimate(Rows::new(rows.as_ref())?, options.covariance, options.gate.shrinkage, 0.0)
+        let rows = along(&rows, axes.weights(side))?;
+        Gaussian::estimate(rows, options.covariance, options.gate.shrinkage, 0.0)
     };
     let ((source, source_shrinkage), (target, target_shrinkage)) =
-        (estimate(&axes.source)?, estimate(&axes.target)?);
+        (estimate(&axes.source, Side::Source)?, estimate(&axes.target, Side::Target)?);
     let gate = gate_between(&axes.basis, &roots, &axes.center, [&source, &target], options)?;
     Ok((gate, [source_shrinkage, target_shrinkage]))
 }

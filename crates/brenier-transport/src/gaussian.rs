@@ -1,7 +1,7 @@
-use crate::{Covariance, Shrinkage, TransportError};
+use crate::{Covariance, Samples, Shrinkage, TransportError};
 use brenier_linalg::{
-    JointBasis, LinalgError, Rows, center, factor, joint_basis, ledoit_wolf, mean, nuclear_norm_of_product,
-    product, reduce, squared_norm, symmetric_root,
+    JointBasis, LinalgError, Rows, center, factor, joint_basis, mean, nuclear_norm_of_product, product,
+    reduce, squared_norm, symmetric_root,
 };
 use faer::{Mat, MatRef};
 
@@ -35,12 +35,15 @@ impl Gaussian {
         Ok(Self { mean: mean.to_vec(), factor: root.matrix, isotropic: 0.0 })
     }
 
-    /// The empirical Gaussian of rows `[n, d]`.
+    /// The empirical Gaussian of rows `[n, d]`, with or without weights ([`Samples`]).
     ///
     /// # Errors
-    /// [`TransportError::Linalg`] if there are no rows or a value is not finite.
-    pub fn from_rows(rows: MatRef<'_, f64>, covariance: Covariance) -> Result<Self, TransportError> {
-        Ok(Self::estimate(Rows::new(rows)?, covariance, Shrinkage::Fixed(0.0), 0.0)?.0)
+    /// [`TransportError::Linalg`] if there are no rows, a value is not finite, or a weight is bad.
+    pub fn from_rows<'a>(
+        rows: impl Into<Samples<'a>>,
+        covariance: Covariance,
+    ) -> Result<Self, TransportError> {
+        Ok(Self::estimate(rows.into().check()?, covariance, Shrinkage::Fixed(0.0), 0.0)?.0)
     }
 
     /// The Gaussian of rows with covariance `(1 - a) S + (a tr S / d + reg) I`, and the intensity `a`.
@@ -55,18 +58,29 @@ impl Gaussian {
     ) -> Result<(Self, f64), TransportError> {
         let mean = mean(rows);
         let intensity = match shrinkage {
-            Shrinkage::Auto => ledoit_wolf(center(rows, &mean).as_ref()),
-            fixed => fixed.intensity(rows.view())?,
+            Shrinkage::Fixed(_) => shrinkage.intensity(rows.view())?,
+            estimated => estimated.weighted_intensity(center(rows, &mean).as_ref(), rows.weights())?,
         };
         let factor = reduce(factor(rows, &mean, covariance));
-        let mut isotropic = reg;
-        let factor = if intensity > 0.0 {
-            isotropic += intensity * squared_norm(factor.as_ref()) / rows.width() as f64;
-            scaled(factor, (1.0 - intensity).sqrt())
-        } else {
-            factor
-        };
-        Ok((Self { mean, factor, isotropic }, intensity))
+        Ok((Self { mean, factor, isotropic: 0.0 }.regularised(intensity, reg), intensity))
+    }
+
+    /// `N(m, (1 - a) S + (a tr S / d + reg) I)` for `N(m, S)`.
+    pub(crate) fn regularised(self, intensity: f64, reg: f64) -> Self {
+        let d = self.dim();
+        self.regularised_in(intensity, reg, d)
+    }
+
+    /// The same in `dim` dimensions, of which those of this Gaussian may be coordinates of an orthonormal basis outside of
+    /// which there is nothing (and then there is no isotropic part either).
+    pub(crate) fn regularised_in(self, intensity: f64, reg: f64, dim: usize) -> Self {
+        let Self { mean, factor, mut isotropic } = self;
+        isotropic += reg;
+        if intensity == 0.0 {
+            return Self { mean, factor, isotropic };
+        }
+        isotropic += intensity * squared_norm(factor.as_ref()) / dim as f64;
+        Self { mean, factor: scaled(factor, (1.0 - intensity).sqrt()), isotropic }
     }
 
     /// Dimension, d.

@@ -1,6 +1,7 @@
 use crate::fit::Pair;
 use crate::pca_ot::middle;
-use crate::{Covariance, FitOptions, Method, Shrinkage, TransportError};
+use crate::samples::along;
+use crate::{FitOptions, Method, Shrinkage, TransportError};
 use brenier_linalg::{joint_basis, mean, product, relative_floor, squared_norm, thin_svd, transpose_product};
 use brenier_map::{Affine, LowRank};
 use faer::Mat;
@@ -57,24 +58,24 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
     let d = pair.dim();
     let (n_s, n_t) = (pair.source.count(), pair.target.count());
     let (source_mean, target_mean) = (mean(pair.source), mean(pair.target));
-    let share = n_s as f64 / (n_s + n_t) as f64;
+    let share = pair.share();
     let about = middle(&source_mean, &target_mean, share);
-    let root = options.covariance.divisor(n_s + n_t).sqrt();
     let (s, t) = (pair.source.view(), pair.target.view());
-    let pooled = Mat::from_fn(n_s + n_t, d, |i, j| {
-        (if i < n_s { s[(i, j)] } else { t[(i - n_s, j)] } - about[j]) / root
-    });
+    let centred =
+        Mat::from_fn(n_s + n_t, d, |i, j| (if i < n_s { s[(i, j)] } else { t[(i - n_s, j)] }) - about[j]);
+    let weights = pair.shares(share);
+    let all = along(&centred, pair.weighted().then_some(weights.as_slice()))?;
     let intensity = match options.shrinkage {
         Shrinkage::Fixed(0.0) => 0.0,
-        other => other.intensity(pooled.as_ref())?,
+        other => other.weighted_intensity(centred.as_ref(), all.weights())?,
     };
-    let covariance = options.covariance;
+    let roots: Vec<f64> = all.covariance_weights(options.covariance).iter().map(|w| w.sqrt()).collect();
     erasure(Pooled {
         means: [source_mean, target_mean],
-        counts: [n_s, n_t],
-        rows: pooled,
+        share,
+        rows: Mat::from_fn(n_s + n_t, d, |i, j| centred[(i, j)] * roots[i]),
         above: n_s,
-        covariance,
+        spread: all.spread(options.covariance),
         intensity,
     })
 }
@@ -83,23 +84,22 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
 pub(crate) struct Pooled {
     /// Means of source and target, `[d]`.
     pub means: [Vec<f64>; 2],
-    /// How many rows each has.
-    pub counts: [usize; 2],
+    /// The source's share of all rows, by their weights.
+    pub share: f64,
     /// A factor of the covariance of all rows of both classes together, `[m, d]`.
     pub rows: Mat<f64>,
     /// How many of its rows count as the source's where the two are weighed against each other.
     pub above: usize,
-    /// What the factor's rows were divided by the root of.
-    pub covariance: Covariance,
+    /// The covariance divided by `n` over that of the factor.
+    pub spread: f64,
     /// Shrinkage intensity.
     pub intensity: f64,
 }
 
 /// [`leace`] from a factor of the pooled covariance.
 pub(crate) fn erasure(of: Pooled) -> Result<Leace, TransportError> {
-    let Pooled { means: [source_mean, target_mean], counts: [n_s, n_t], rows: pooled, above, .. } = of;
-    let (d, m, intensity) = (source_mean.len(), pooled.nrows(), of.intensity);
-    let share = n_s as f64 / (n_s + n_t) as f64;
+    let Pooled { means: [source_mean, target_mean], share, rows: pooled, above, spread, intensity } = of;
+    let (d, m) = (source_mean.len(), pooled.nrows());
     let about = middle(&source_mean, &target_mean, share);
     let apart = Mat::from_fn(d, 1, |j, _| source_mean[j] - target_mean[j]);
     let distance = squared_norm(apart.as_ref()).sqrt();
@@ -148,7 +148,7 @@ pub(crate) fn erasure(of: Pooled) -> Result<Leace, TransportError> {
     };
 
     let condition = if kept > 0 { variance(0) / variance(kept - 1) } else { 1.0 };
-    let weight = share * (1.0 - share) * (n_s + n_t) as f64 / of.covariance.divisor(n_s + n_t);
+    let weight = share * (1.0 - share) / spread;
     let mut laws = ErasureLaws {
         rank: kept,
         condition,

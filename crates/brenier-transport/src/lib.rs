@@ -31,10 +31,15 @@
 //! None by default: maps are exact for the empirical covariances. On directions in which the source does not vary the
 //! optimal map does not exist (a point cannot be spread), and there it is the identity plus the shift of the mean;
 //! the certificate counts these directions (`floored`) and says how much of the target's variance they hold
-//! (`unreachable`). Shrinkage ([`Shrinkage`]) or an absolute regulariser (`reg_abs`, as POT has it) makes the map
+//! (`unreachable`). Shrinkage ([`Shrinkage`]: Ledoit and Wolf's, OAS, or given), a probabilistic PCA of each class
+//! (`latent`, [`Gaussian::probabilistic_pca`]) or an absolute regulariser (`reg_abs`, as POT has it) makes the map
 //! defined everywhere, at the price of a push-forward that holds for the regularised covariances; the certificate's
 //! `w2_after` is always measured on the rows themselves. The posterior gate alone is regularised by default, since a
 //! density needs an inverse.
+//!
+//! # Weights
+//! Rows may have weights ([`Samples`]): every method but [`Method::Mixture`], which refuses them, honours them, and so
+//! do the measures of the certificate.
 //!
 //! # Which method
 //! - A few directions hold what differs, and rows are few: [`Method::PcaOt`] with a small K. It estimates K x K
@@ -42,6 +47,8 @@
 //! - The map will meet rows of the target too (as inside a running model): [`Method::Gated`].
 //! - Rows are many beside d, or shrinkage is acceptable: [`Method::Ot`]. Look at `held_out`: a map that is exact for
 //!   the rows fitted may be far off on others.
+//! - A few directions of each class vary strongly and the others alike: [`Method::Ot`] with `latent`, chosen by
+//!   [`select_latent`].
 //! - Something to beat: [`Method::Mean`], which cannot overfit a covariance.
 //!
 //! # Pitfalls
@@ -49,6 +56,8 @@
 //! - The relative error of `A` grows as `eps sqrt(condition)` when fitted to rows, and as `eps condition` when made
 //!   from covariance matrices: give rows where there are rows.
 //! - AcT's least deviation, 1e-4, is an absolute number, as published: rescale very small activations.
+//! - Weights are importance, not counts: a weight of 2 is a row taken twice wherever covariances are divided by `n`, but
+//!   the unbiased divisor and estimated shrinkages know that it was seen once.
 //! - Push-forward alone proves nothing: read symmetry, positivity and the cost with it.
 //!
 //! # Example
@@ -70,6 +79,7 @@ mod baselines;
 mod bootstrap;
 mod calibrate;
 mod certificate;
+mod column;
 mod em;
 mod entropic;
 mod error;
@@ -88,7 +98,9 @@ mod options;
 mod ot_map;
 mod pca_ot;
 mod plan;
+mod ppca;
 mod random;
+mod samples;
 mod select;
 mod sketch;
 mod sliced;
@@ -116,6 +128,8 @@ pub use monge::{Monge, monge};
 pub use options::{FitOptions, GateOptions, Method, Pooling, Shift};
 pub use ot_map::{GaussianOtBuilder, GaussianOtMap};
 pub use plan::Plan;
+pub use ppca::{LatentGaussian, LatentScore, LatentSelection, select_latent};
+pub use samples::{HeldOut, Samples};
 pub use select::{Candidate, Selection, select_components};
 pub use sketch::{Sketch, SketchBound};
 pub use sliced::{Sliced, SlicedOptions, directions, sliced_w2, w2_1d};

@@ -78,6 +78,11 @@ impl Method {
         matches!(self, Self::PcaOt | Self::Gated | Self::Mixture)
     }
 
+    /// Whether [`FitOptions::latent`] matters to the method.
+    pub const fn uses_latent(self) -> bool {
+        matches!(self, Self::Ot | Self::Entropic | Self::Whitening)
+    }
+
     /// All names, for messages.
     pub(crate) fn names() -> String {
         Self::ALL.map(Self::name).join(", ")
@@ -124,7 +129,7 @@ pub enum Shift {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// Every row weighs the same; the centre is the mean of all rows.
+    /// Every row weighs the same, or as its weight says; the centre is the mean of all rows.
     #[default]
     Rows,
     /// Each class weighs one half; the centre is the middle of the two means. The same as `Rows` for equal counts.
@@ -173,6 +178,12 @@ pub struct FitOptions {
     pub covariance: Covariance,
     /// Added to the diagonal of both covariances as it is, in squared units of the activations: POT's `reg`.
     pub reg_abs: Option<f64>,
+    /// Number of latent directions of a probabilistic PCA of each class ([`Gaussian::probabilistic_pca`]), in place of its
+    /// covariance, for [`Method::Ot`], [`Method::Entropic`] and [`Method::Whitening`]. None by default; not together with
+    /// shrinkage, since it makes the covariance regular by itself.
+    ///
+    /// [`Gaussian::probabilistic_pca`]: crate::Gaussian::probabilistic_pca
+    pub latent: Option<usize>,
     /// Options of the posterior gate.
     pub gate: GateOptions,
     /// Options of [`Method::Mixture`].
@@ -198,6 +209,7 @@ impl Default for FitOptions {
             shrinkage: Shrinkage::default(),
             covariance: Covariance::default(),
             reg_abs: None,
+            latent: None,
             gate: GateOptions::default(),
             mixture: MixtureOptions::default(),
             act_quantiles: None,
@@ -223,11 +235,19 @@ impl FitOptions {
             if let Shrinkage::Fixed(x) = shrinkage
                 && !unit(x)
             {
-                return refuse(name, x, "auto or a number in 0..=1");
+                return refuse(name, x, "auto, oas or a number in 0..=1");
             }
         }
         if let Some(x) = self.reg_abs.filter(|x| !(x.is_finite() && *x >= 0.0)) {
             return refuse("reg-abs", x, "a finite number of 0 or more");
+        }
+        if let Some(latent) = self.latent {
+            if latent == 0 {
+                return refuse("latent", 0.0, "1 or more");
+            }
+            if self.shrinkage != Shrinkage::Fixed(0.0) {
+                return refuse("latent", latent as f64, "none beside a shrinkage: give one of the two");
+            }
         }
         let GateOptions { temperature, threshold, prior, .. } = self.gate;
         if !(temperature.is_finite() && temperature > 0.0) {

@@ -1,6 +1,6 @@
 use crate::{
-    Certificate, Covariance, Fit, FitOptions, GateOptions, Method, Pooling, Shift, Shrinkage, TransportError,
-    fit,
+    Certificate, Covariance, Fit, FitOptions, GateOptions, Method, Pooling, Samples, Shift, Shrinkage,
+    TransportError, fit,
 };
 use brenier_map::RowMap;
 use faer::{Mat, MatRef};
@@ -114,6 +114,13 @@ impl GaussianOtBuilder {
         self
     }
 
+    /// A probabilistic PCA of so many latent directions in place of each covariance, in all dimensions: POT's
+    /// `empirical_bures_wasserstein_mapping_hd`.
+    pub fn latent(mut self, latent: usize) -> Self {
+        self.options.latent = Some(latent);
+        self
+    }
+
     /// POT's absolute regulariser.
     pub fn reg_abs(mut self, reg: f64) -> Self {
         self.options.reg_abs = Some(reg);
@@ -132,14 +139,30 @@ impl GaussianOtBuilder {
         self.fit_f64(widen(source).as_ref(), widen(target).as_ref())
     }
 
-    /// Fits on f64 rows.
+    /// Fits on f32 rows with a weight each, widened to f64 first; see [`Samples`].
     ///
     /// # Errors
     /// As [`fit`](crate::fit()).
-    pub fn fit_f64(
+    pub fn fit_weighted(
         &self,
-        source: MatRef<'_, f64>,
-        target: MatRef<'_, f64>,
+        (source, source_weights): (MatRef<'_, f32>, &[f64]),
+        (target, target_weights): (MatRef<'_, f32>, &[f64]),
+    ) -> Result<GaussianOtMap, TransportError> {
+        let (source, target) = (widen(source), widen(target));
+        self.fit_f64(
+            Samples::weighted(source.as_ref(), source_weights),
+            Samples::weighted(target.as_ref(), target_weights),
+        )
+    }
+
+    /// Fits on f64 rows, with or without weights ([`Samples`]).
+    ///
+    /// # Errors
+    /// As [`fit`](crate::fit()).
+    pub fn fit_f64<'a>(
+        &self,
+        source: impl Into<Samples<'a>>,
+        target: impl Into<Samples<'a>>,
     ) -> Result<GaussianOtMap, TransportError> {
         fit(self.method, source, target, &self.options, None).map(GaussianOtMap)
     }

@@ -1,7 +1,8 @@
 use crate::certificate::Optimality;
 use crate::fit::Pair;
+use crate::samples::along;
 use crate::span::{Moved, Span, Spanned};
-use crate::{FitOptions, Gaussian, Pooling, Shift, TransportError, monge};
+use crate::{FitOptions, Gaussian, Pooling, Shift, Side, TransportError, monge};
 use brenier_linalg::{
     Eigen, LinalgError, Rows, center, leading_eigen, mean, orthonormalize, pca, product, relative_floor,
 };
@@ -33,6 +34,14 @@ pub(crate) struct Axes {
     /// The classes in the K coordinates. `[n, K]`.
     pub source: Mat<f64>,
     pub target: Mat<f64>,
+    /// Their weights, if they have any.
+    weights: [Option<Vec<f64>>; 2],
+}
+
+impl Axes {
+    pub(crate) fn weights(&self, side: Side) -> Option<&[f64]> {
+        self.weights[usize::from(side == Side::Target)].as_deref()
+    }
 }
 
 /// `T(x) = x + shift + P (A_K - I) P^T (x - m_s)`.
@@ -52,10 +61,11 @@ pub(crate) fn pca_ot(
         None => (axes_of_rows(pair, options)?, None),
     };
     let reg = options.reg_abs.unwrap_or(0.0);
-    let gaussian =
-        |z: &Mat<f64>| Gaussian::estimate(Rows::new(z.as_ref())?, options.covariance, options.shrinkage, reg);
+    let gaussian = |z: &Mat<f64>, side| {
+        Gaussian::estimate(along(z, axes.weights(side))?, options.covariance, options.shrinkage, reg)
+    };
     let ((in_source, shrunk_source), (in_target, shrunk_target)) =
-        (gaussian(&axes.source)?, gaussian(&axes.target)?);
+        (gaussian(&axes.source, Side::Source)?, gaussian(&axes.target, Side::Target)?);
     let (mut inside, optimality) = InAxes::between(&in_source, &in_target)?;
 
     let (mut spanned, mut moved) = (None, None);
@@ -164,12 +174,15 @@ pub(crate) fn middle(source: &[f64], target: &[f64], share: f64) -> Vec<f64> {
 
 fn axes_of_rows(pair: &Pair<'_>, options: &FitOptions) -> Result<Axes, TransportError> {
     let (n_s, n_t) = (pair.source.count(), pair.target.count());
-    let (share, weight) = weights(n_s, n_t, options.pooling);
+    let share = match options.pooling {
+        Pooling::Rows => pair.share(),
+        Pooling::Classes => 0.5,
+    };
+    let weights = pair.shares(share);
     let center_of_pool = middle(&mean(pair.source), &mean(pair.target), share);
     let (s, t) = (pair.source.view(), pair.target.view());
     let pooled =
         Mat::from_fn(n_s + n_t, pair.dim(), |i, j| if i < n_s { s[(i, j)] } else { t[(i - n_s, j)] });
-    let weights: Vec<f64> = (0..n_s + n_t).map(|i| weight[usize::from(i >= n_s)]).collect();
     let pca = pca(Rows::new(pooled.as_ref())?, &center_of_pool, Some(&weights), options.components)?;
     let along = |rows: Rows<'_>| product(center(rows, &center_of_pool).as_ref(), pca.basis.as_ref());
     Ok(Axes {
@@ -179,6 +192,7 @@ fn axes_of_rows(pair: &Pair<'_>, options: &FitOptions) -> Result<Axes, Transport
         total: pca.total,
         basis: pca.basis,
         center: center_of_pool,
+        weights: [pair.source, pair.target].map(|rows| rows.weights().map(|weights| weights.raw().to_vec())),
     })
 }
 
@@ -233,6 +247,7 @@ fn axes_in_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<(Axes, M
         total,
         basis: Mat::new(),
         center: middle(&span.source_mean, &span.target_mean, share),
+        weights: [None, None],
     };
     Ok(Some((axes, spanned)))
 }

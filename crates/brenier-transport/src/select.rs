@@ -1,10 +1,10 @@
-use crate::bootstrap::{coordinates, pick};
+use crate::bootstrap::coordinates;
 use crate::fit::{Pair, checked_pair};
 use crate::pca_ot::pca_ot;
-use crate::{FitOptions, Gaussian, TransportError, w2};
+use crate::samples::{Kept, Owned, along};
+use crate::{FitOptions, Gaussian, Samples, Side, TransportError, w2};
 use brenier_linalg::Rows;
 use brenier_map::RowMap;
-use faer::{Mat, MatRef};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +51,7 @@ pub struct Candidate {
 ///   decides better, where there is one.
 ///
 /// # Shapes
-/// `source`: `[n_s, d]`, `target`: `[n_t, d]`; `candidates`: any order, repeated ones count once.
+/// `source`: `[n_s, d]`, `target`: `[n_t, d]`, with or without weights ([`Samples`]); `candidates`: any order, repeated ones count once.
 ///
 /// # Errors
 /// [`TransportError::Option`] for no candidates, a candidate of 0, or folds outside `2..=n / 2` of the smaller class;
@@ -74,9 +74,9 @@ pub struct Candidate {
 /// assert_eq!(chosen.components, 1); // the mean is nearly all of it
 /// # Ok::<(), brenier_transport::TransportError>(())
 /// ```
-pub fn select_components(
-    source: MatRef<'_, f64>,
-    target: MatRef<'_, f64>,
+pub fn select_components<'a>(
+    source: impl Into<Samples<'a>>,
+    target: impl Into<Samples<'a>>,
     candidates: &[usize],
     options: &FitOptions,
     folds: usize,
@@ -91,7 +91,8 @@ pub fn select_components(
         Some(_) => {}
     }
     options.check()?;
-    let pair = checked_pair(source, target, 2)?;
+    let (source, target) = (Kept::new(Side::Source, source.into())?, Kept::new(Side::Target, target.into())?);
+    let pair = checked_pair(source.samples(), target.samples(), 2)?;
     let least = pair.source.count().min(pair.target.count());
     if folds < 2 || 2 * folds > least {
         return refuse("folds", folds as f64, "2 or more, and at most half the rows of the smaller class");
@@ -99,16 +100,19 @@ pub fn select_components(
 
     // Once in the coordinates of the rows; no fold costs O(d) where they are few.
     let (source, target) = coordinates(&pair)?;
-    let cuts: Vec<[Mat<f64>; 4]> = (0..folds)
+    let weights = |rows: Rows<'_>| rows.weights().map(|weights| weights.raw().to_vec());
+    let (w_s, w_t) = (weights(pair.source), weights(pair.target));
+    let (source, target) = (along(&source, w_s.as_deref())?, along(&target, w_t.as_deref())?);
+    let cuts: Vec<[Owned; 4]> = (0..folds)
         .map(|fold| {
-            let cut = |rows: &Mat<f64>, out: bool| {
-                let places: Vec<usize> = (0..rows.nrows()).filter(|i| (i % folds == fold) == out).collect();
-                pick(rows.as_ref(), &places)
+            let cut = |rows: Rows<'_>, out: bool| {
+                let places: Vec<usize> = (0..rows.count()).filter(|i| (i % folds == fold) == out).collect();
+                Owned::pick(rows.into(), &places)
             };
-            [cut(&source, false), cut(&target, false), cut(&source, true), cut(&target, true)]
+            [cut(source, false), cut(target, false), cut(source, true), cut(target, true)]
         })
         .collect();
-    let jobs: Vec<(usize, &[Mat<f64>; 4])> =
+    let jobs: Vec<(usize, &[Owned; 4])> =
         candidates.iter().flat_map(|&k| cuts.iter().map(move |cut| (k, cut))).collect();
     let scores: Vec<f64> =
         jobs.into_par_iter().map(|(k, cut)| score(k, cut, options)).collect::<Result<_, _>>()?;
@@ -132,14 +136,15 @@ pub fn select_components(
 }
 
 /// The distance left over the distance before, of the rows kept out.
-fn score(components: usize, cut: &[Mat<f64>; 4], options: &FitOptions) -> Result<f64, TransportError> {
+fn score(components: usize, cut: &[Owned; 4], options: &FitOptions) -> Result<f64, TransportError> {
     let [source, target, source_out, target_out] = cut;
-    let pair = Pair { source: Rows::new(source.as_ref())?, target: Rows::new(target.as_ref())? };
+    let pair = Pair { source: source.samples().check()?, target: target.samples().check()? };
     let map = RowMap::new(pca_ot(&pair, None, &FitOptions { components, ..*options }, false)?.affine)?;
-    let mut moved = source_out.clone();
+    let mut moved = source_out.rows.clone();
     map.apply_rows(moved.as_mut(), 1.0)?;
-    let gaussian = |rows: &Mat<f64>| Gaussian::from_rows(rows.as_ref(), options.covariance);
-    let goal = gaussian(target_out)?;
-    let before = w2(&gaussian(source_out)?, &goal)?;
-    Ok(if before > 0.0 { w2(&gaussian(&moved)?, &goal)? / before } else { 1.0 })
+    let gaussian = |samples: Samples<'_>| Gaussian::from_rows(samples, options.covariance);
+    let goal = gaussian(target_out.samples())?;
+    let before = w2(&gaussian(source_out.samples())?, &goal)?;
+    let after = gaussian(source_out.samples().with_rows(moved.as_ref()))?;
+    Ok(if before > 0.0 { w2(&after, &goal)? / before } else { 1.0 })
 }

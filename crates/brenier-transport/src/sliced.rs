@@ -1,5 +1,6 @@
+use crate::column::Column;
 use crate::random::SplitMix;
-use crate::{Side, TransportError};
+use crate::{Samples, Side, TransportError};
 use brenier_linalg::{Rows, product, squared_norm};
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
@@ -40,19 +41,19 @@ pub struct Sliced {
 /// sphere, `SW2 <= W2 / sqrt(d)`, equal for a mere shift on average.
 ///
 /// # Shapes
-/// `a`: `[n, d]`, `b`: `[m, d]`, `directions`: `[d, l]`, unit columns.
+/// `a`: `[n, d]`, `b`: `[m, d]`, with or without weights ([`Samples`]), `directions`: `[d, l]`, unit columns.
 ///
 /// # Errors
 /// [`TransportError::Linalg`] for rows that are empty or not finite, [`TransportError::Widths`].
 ///
 /// Reference: J. Rabin, G. Peyré, J. Delon & M. Bernot, "Wasserstein barycenter and its application to texture mixing",
 /// SSVM 2011; N. Bonneel et al., "Sliced and Radon Wasserstein barycenters of measures", J. Math. Imaging Vis. 51, 2015.
-pub fn sliced_w2(
-    a: MatRef<'_, f64>,
-    b: MatRef<'_, f64>,
+pub fn sliced_w2<'a>(
+    a: impl Into<Samples<'a>>,
+    b: impl Into<Samples<'a>>,
     directions: MatRef<'_, f64>,
 ) -> Result<f64, TransportError> {
-    let (a, b, u) = (Rows::new(a)?, Rows::new(b)?, Rows::new(directions)?);
+    let (a, b, u) = (a.into().check()?, b.into().check()?, Rows::new(directions)?);
     for found in [b.width(), directions.nrows()] {
         if found != a.width() {
             return Err(TransportError::Widths { side: Side::Target, expected: a.width(), found });
@@ -61,6 +62,12 @@ pub fn sliced_w2(
     let (of_a, of_b) = (product(a.view(), u.view()), product(b.view(), u.view()));
     let sum: f64 = (0..u.width())
         .map(|l| {
+            if a.weights().is_some() || b.weights().is_some() {
+                let column = |z: &Mat<f64>, rows: Rows<'_>| {
+                    Column::of(z.col(l).iter().copied(), rows.weights().map(|weights| weights.shares()))
+                };
+                return column(&of_a, a).coupled(&column(&of_b, b), |x, y| (x - y) * (x - y));
+            }
             let column = |z: &Mat<f64>| z.col(l).iter().copied().collect::<Vec<f64>>();
             squared(column(&of_a), column(&of_b))
         })

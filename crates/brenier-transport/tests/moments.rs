@@ -76,9 +76,16 @@ fn assert_same(found: &Fit, expected: &Fit, probe: MatRef<'_, f64>, what: &str) 
     );
     assert_eq!((&a.covariance, a.components, a.shift), (&b.covariance, b.components, b.shift));
     assert_eq!(
-        (a.shrinkage, a.gate_shrinkage, a.reg_abs, a.skipped),
-        (b.shrinkage, b.gate_shrinkage, b.reg_abs, b.skipped)
+        (a.reg_abs, a.skipped, a.latent, a.effective_rows),
+        (b.reg_abs, b.skipped, b.latent, b.effective_rows)
     );
+    for (a, b) in [(a.shrinkage, b.shrinkage), (a.gate_shrinkage, b.gate_shrinkage)] {
+        let both = a.zip(b).unwrap_or_default();
+        assert_eq!(a.is_some(), b.is_some(), "{what}");
+        for (x, y) in both.0.into_iter().zip(both.1) {
+            assert!(near(x, y, 1.0), "{what}: shrinkage {x} and {y}");
+        }
+    }
     assert!(near(a.norm, b.norm, b.norm), "{what}: norm {} and {}", a.norm, b.norm);
     for (x, y) in [
         (a.effective_rank_source, b.effective_rank_source),
@@ -138,8 +145,14 @@ fn a_fit_from_moments_is_the_fit_from_rows() {
             pooling: Pooling::Classes,
             ..options()
         };
+        let oas = FitOptions {
+            shrinkage: Shrinkage::Oas,
+            gate: GateOptions { shrinkage: Shrinkage::Oas, ..options().gate },
+            ..options()
+        };
+        let latent = FitOptions { latent: Some(4), reg_abs: Some(0.02), ..options() };
         for method in METHODS {
-            for (which, options) in [options(), regularised, others].iter().enumerate() {
+            for (which, options) in [options(), regularised, others, oas, latent].iter().enumerate() {
                 let expected = fit(method, source.as_ref(), target.as_ref(), options, None).unwrap();
                 let found = fit_moments(method, &of_source, &of_target, options).unwrap();
                 assert_same(
@@ -274,7 +287,7 @@ fn what_needs_rows_is_refused_in_one_line() {
         error.to_string()
     };
     let text = refused(Method::Gated, FitOptions::default());
-    let expected = "an estimated gate shrinkage (fourth moments) needs the rows themselves, and moments keep none: give a number in 0..=1";
+    let expected = "Ledoit and Wolf's gate shrinkage (fourth moments) needs the rows themselves, and moments keep none: take oas or a number in 0..=1";
     assert_eq!(text, expected);
     for method in [Method::ActLinear, Method::Mixture] {
         assert!(refused(method, options()).starts_with(&format!("method {method} ")));
@@ -324,6 +337,9 @@ fn moments_that_cannot_be_fitted_are_refused() {
             .to_string()
             .starts_with("3 components asked for, but the 40 pooled rows of width 5 have rank 1")
     );
+    let latent = FitOptions { latent: Some(2), ..options() };
+    let error = fit_moments(Method::Ot, &good, &low, &latent).unwrap_err();
+    assert!(matches!(error, TransportError::LatentRank { latent: 2, rank: 1, rows: 20 }), "{error}");
     let error = fit_moments(Method::Leace, &good, &good, &options()).unwrap_err();
     assert!(matches!(error, TransportError::SameMean { method: Method::Leace, .. }), "{error}");
 }

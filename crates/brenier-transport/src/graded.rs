@@ -6,10 +6,10 @@ use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_uppe
 use faer::{Mat, MatRef, Par};
 
 /// The last columns may have this share of the least square of the first, at most, for the two to be told apart.
-const GRADE: f64 = 1e-3;
+const GRADE: f64 = 0.05;
 
-/// Steps to the invariant subspaces; each wins the ratio of the squares of the two groups.
-const STEPS: usize = 4;
+/// Most steps to the invariant subspaces; each wins about the ratio of the squares of the two groups.
+const STEPS: usize = 8;
 
 /// The least share of the largest square in its group: eigenvalues know the smaller ones to `eps` over this.
 const SPREAD: f64 = 1e-6;
@@ -50,9 +50,14 @@ pub(crate) fn graded_svd(x: MatRef<'_, f64>, first: usize) -> Result<Option<Thin
     let mut z = Mat::zeros(first, r - first);
     for _ in 0..STEPS {
         let bent = product(product(z.as_ref(), m21).as_ref(), z.as_ref());
-        z = m21.transpose() + product(z.as_ref(), m22) - bent;
-        solve_lower_triangular_in_place(l.as_ref(), z.as_mut(), Par::Seq);
-        solve_upper_triangular_in_place(l.transpose(), z.as_mut(), Par::Seq);
+        let mut next = m21.transpose() + product(z.as_ref(), m22) - bent;
+        solve_lower_triangular_in_place(l.as_ref(), next.as_mut(), Par::Seq);
+        solve_upper_triangular_in_place(l.transpose(), next.as_mut(), Par::Seq);
+        let moved = squared_norm((&next - &z).as_ref());
+        z = next;
+        if moved <= f64::EPSILON * f64::EPSILON {
+            break;
+        }
     }
     let (Some(leading), Some(trailing)) = (basis(z.as_ref()), basis(z.transpose())) else { return Ok(None) };
     let [z_leading, z_trailing] = [

@@ -46,13 +46,16 @@ impl<'a> Rows<'a> {
             return Ok(Self(rows));
         }
         let places = (0..rows.nrows()).flat_map(|row| (0..rows.ncols()).map(move |column| (row, column)));
-        let first = |bad: &dyn Fn(f64) -> bool| places.clone().find(|&(row, column)| bad(rows[(row, column)]));
+        let first =
+            |bad: &dyn Fn(f64) -> bool| places.clone().find(|&(row, column)| bad(rows[(row, column)]));
         let at = |(row, column)| rows[(row, column)];
         if let Some((row, column)) = first(&|value| !value.is_finite()) {
             return Err(LinalgError::NonFinite { row, column, value: at((row, column)) });
         }
         match first(&|value| value.abs() > limit) {
-            Some((row, column)) => Err(LinalgError::Magnitude { row, column, value: at((row, column)), limit }),
+            Some((row, column)) => {
+                Err(LinalgError::Magnitude { row, column, value: at((row, column)), limit })
+            }
             None => Ok(Self(rows)),
         }
     }

@@ -152,7 +152,11 @@ pub(crate) fn measure(
         w2_ratio: (w2_before > 0.0).then(|| w2_after / w2_before),
         source_step: step(source, moved_source.as_ref()),
         target_step: step(target, moved_target.as_ref()),
-        gate: map.gate().map(|gate| Gated::of(gate, source, target)).transpose()?.map(|gated| gated.quality()),
+        gate: map
+            .gate()
+            .map(|gate| Gated::of(gate, source, target))
+            .transpose()?
+            .map(|gated| gated.quality()),
         sliced: None,
     })
 }
@@ -179,11 +183,7 @@ impl Gated {
     }
 
     pub(crate) fn quality(&self) -> GateQuality {
-        GateQuality {
-            auc: self.auc,
-            mean_source: average(&self.source),
-            mean_target: average(&self.target),
-        }
+        GateQuality { auc: self.auc, mean_source: average(&self.source), mean_target: average(&self.target) }
     }
 }
 

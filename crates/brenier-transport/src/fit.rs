@@ -56,6 +56,17 @@ pub fn fit(
     options: &FitOptions,
     held_out: Option<(MatRef<'_, f64>, MatRef<'_, f64>)>,
 ) -> Result<Fit, TransportError> {
+    // On rayon's threads from the first step to the last: a fit takes milliseconds, and waking them costs part of one.
+    rayon::scope(|_| fit_here(method, source, target, options, held_out))
+}
+
+fn fit_here(
+    method: Method,
+    source: MatRef<'_, f64>,
+    target: MatRef<'_, f64>,
+    options: &FitOptions,
+    held_out: Option<(MatRef<'_, f64>, MatRef<'_, f64>)>,
+) -> Result<Fit, TransportError> {
     options.check()?;
     let pair = checked_pair(source, target, method.least_rows())?;
     if let Some((source, target)) = held_out {

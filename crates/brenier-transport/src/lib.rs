@@ -76,7 +76,6 @@ mod fit;
 mod gate;
 mod gaussian;
 mod geodesic;
-mod graded;
 mod leace;
 mod mixture;
 mod mixture_ot;

@@ -172,7 +172,8 @@ fn axes_in_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<(Axes, M
     let mut pooled = Mat::zeros(n, n);
     for j in 0..n {
         let (own, with_gap) = (part(j), g[(n, j)] + part(j) * g[(n, n)]);
-        let entries = pooled.col_as_slice_mut(j).iter_mut().zip(g.col_as_slice(j).iter().zip(g.col_as_slice(n)));
+        let entries =
+            pooled.col_as_slice_mut(j).iter_mut().zip(g.col_as_slice(j).iter().zip(g.col_as_slice(n)));
         for (i, (entry, (z, gap))) in entries.enumerate() {
             *entry = root(i) * root(j) * (z + part(i) * with_gap + own * gap);
         }
@@ -218,7 +219,8 @@ impl Axes {
     /// Puts the basis in, turned so that in each axis the entry of largest magnitude is positive, and turns the rest with
     /// it. Gives the signs, `[K]`.
     fn settle(&mut self, basis: Mat<f64>) -> Vec<f64> {
-        let largest = |column: &[f64]| column.iter().fold(0.0_f64, |a, &b| if b.abs() > a.abs() { b } else { a });
+        let largest =
+            |column: &[f64]| column.iter().fold(0.0_f64, |a, &b| if b.abs() > a.abs() { b } else { a });
         let sign = |j| if largest(basis.col_as_slice(j)) < 0.0 { -1.0 } else { 1.0 };
         let signs: Vec<f64> = (0..basis.ncols()).map(sign).collect();
         self.basis = basis;

@@ -9,7 +9,7 @@ use crate::certificate::{GateQuality, Gated, Quality};
 use crate::fit::Pair;
 use crate::{Covariance, TransportError};
 use brenier_linalg::{
-    LinalgError, gram, gram_of_stack, mean, nuclear_norm, product, product_with_transpose, squared_norm,
+    LinalgError, gram_of_stack, mean, nuclear_norm, product, product_with_transpose, squared_norm,
     stack_transpose_product, transpose_product,
 };
 use brenier_map::{Gate, LowRank};
@@ -62,11 +62,6 @@ impl Spanned {
         let lengths = transpose_product(u, written.as_ref());
         Self { scale, offset, read, written, lengths }
     }
-
-    /// The map with `V` orthonormal and `U = V C`, `C` symmetric, `[r, r]`; `read` is `G V`.
-    pub(crate) fn in_basis(scale: f64, offset: Vec<f64>, read: Mat<f64>, c: MatRef<'_, f64>) -> Self {
-        Self { scale, offset, written: product(read.as_ref(), c), lengths: gram(c), read }
-    }
 }
 
 impl<'a> Span<'a> {
@@ -86,8 +81,9 @@ impl<'a> Span<'a> {
         let classes = [(0, n_s), (n_s, n_t)];
         let average =
             |from: usize, count: usize, of: &[f64]| of[from..from + count].iter().sum::<f64>() / count as f64;
-        let with: [Vec<f64>; 2] = classes
-            .map(|(from, count)| (0..n).map(|j| average(from, count, raw.col_as_slice(j))).collect::<Vec<_>>());
+        let with: [Vec<f64>; 2] = classes.map(|(from, count)| {
+            (0..n).map(|j| average(from, count, raw.col_as_slice(j))).collect::<Vec<_>>()
+        });
         let means = classes.map(|(from, count)| [0, 1].map(|class| average(from, count, &with[class])));
         let class = |i: usize| usize::from(i >= n_s);
         let gap: f64 = source_mean.iter().zip(&target_mean).map(|(s, t)| (t - s) * (t - s)).sum();
@@ -209,7 +205,7 @@ impl<'a> Span<'a> {
     }
 
     /// From the squared distance of the means, the sum of squares of the source about its own, and a nuclear norm.
-    fn w2(&self, apart: f64, spread: f64, nuclear: f64, covariance: Covariance) -> f64 {
+    pub(crate) fn w2(&self, apart: f64, spread: f64, nuclear: f64, covariance: Covariance) -> f64 {
         let ((n_s, n_t), (_, of_target, _)) = (self.counts(), self.blocks());
         let (div_s, div_t) = (covariance.divisor(n_s), covariance.divisor(n_t));
         let bures = spread / div_s + trace(of_target) / div_t - 2.0 * nuclear / (div_s * div_t).sqrt();
@@ -250,14 +246,15 @@ impl<'a> Span<'a> {
                 let with_gap = |x: &[f64], i: usize| x[first + i] + if of_target { x[n] } else { 0.0 };
                 for (i, square) in squares.iter_mut().enumerate() {
                     let own = self.gram.col_as_slice(first + i);
-                    let length = own[first + i]
-                        + if of_target { 2.0 * own[n] + self.gap_squared() } else { 0.0 };
+                    let length =
+                        own[first + i] + if of_target { 2.0 * own[n] + self.gap_squared() } else { 0.0 };
                     *square += grow * (grow * length + 2.0 * with_gap(&offset_read, i));
                 }
                 for k in 0..read.ncols() {
                     let written = map.written.col_as_slice(k);
                     let places = squares.iter_mut().zip(read.col(k).iter()).enumerate();
-                    places.for_each(|(i, (square, read))| *square += 2.0 * grow * with_gap(written, i) * read);
+                    places
+                        .for_each(|(i, (square, read))| *square += 2.0 * grow * with_gap(written, i) * read);
                 }
             }
             let squares = squares.iter().zip(share).map(|(square, share)| share * share * square);
@@ -277,13 +274,13 @@ impl<'a> Span<'a> {
             w.col_as_slice_mut(k).iter_mut().for_each(|w| *w -= mean);
         }
         let written_s = map.written.as_ref().subrows(0, n_s);
-        let with_own: f64 = (0..n_s).map(|i| q[i] * offset_read[i]).sum::<f64>() + entrywise(written_s, w.as_ref());
+        let with_own: f64 =
+            (0..n_s).map(|i| q[i] * offset_read[i]).sum::<f64>() + entrywise(written_s, w.as_ref());
         let moved: f64 = q.iter().map(|q| q * q * own.length).sum::<f64>()
             + 2.0 * (0..r).map(|k| own.with_u[k] * dot(&q, w.col_as_slice(k))).sum::<f64>()
             + entrywise(product(w.as_ref(), map.lengths.as_ref()).as_ref(), w.as_ref());
         let spread = scale * scale * trace(of_source) + 2.0 * scale * with_own + moved;
-        let mut with_target =
-            product_with_transpose(map.written.as_ref().subrows(n_s, n_t), w.as_ref());
+        let mut with_target = product_with_transpose(map.written.as_ref().subrows(n_s, n_t), w.as_ref());
         for i in 0..n_s {
             let places = with_target.col_as_slice_mut(i).iter_mut().enumerate();
             places.for_each(|(t, x)| *x += scale * across[(t, i)] + offset_read[n_s + t] * q[i]);
@@ -315,10 +312,10 @@ impl<'a> Span<'a> {
 
 /// What a map does to rows, but for where they were before.
 pub(crate) struct Moved {
-    w2_after: f64,
-    source_step: f64,
-    target_step: f64,
-    gate: Option<GateQuality>,
+    pub w2_after: f64,
+    pub source_step: f64,
+    pub target_step: f64,
+    pub gate: Option<GateQuality>,
 }
 
 impl Moved {
@@ -371,21 +368,6 @@ fn add_contrasts(rows: MatRef<'_, f64>, scale: f64, out: MatMut<'_, f64>) {
         let step = one * along / (1.0 - one);
         out.iter_mut().zip(row.iter().skip(1)).for_each(|(out, x)| *out += scale * (x - step));
     }
-}
-
-/// Rows that add up to nothing, `[m, d]`, of which these, `[m - 1, d]`, are the [`contrasts_of_rows`].
-pub(crate) fn rows_of_contrasts(contrasts: MatRef<'_, f64>) -> Mat<f64> {
-    let m = contrasts.nrows() + 1;
-    let one = 1.0 / (m as f64).sqrt();
-    let mut out = Mat::zeros(m, contrasts.ncols());
-    for j in 0..contrasts.ncols() {
-        // The reflection of a vector whose first entry is 0.
-        let step = one * contrasts.col(j).iter().sum::<f64>() / (1.0 - one);
-        let (first, rest) = out.col_as_slice_mut(j).split_at_mut(1);
-        first[0] = (1.0 - one) * step;
-        rest.iter_mut().zip(contrasts.col(j).iter()).for_each(|(x, own)| *x = own - one * step);
-    }
-    out
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

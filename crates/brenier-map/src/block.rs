@@ -83,10 +83,12 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn apply_rows<T: Number>(&self, rows: &mut [&mut [T]]) {
-        for rows in rows.chunks_mut(GROUP) {
-            let (z, weight) = self.coordinates(rows.len(), |projection, z| projection.of_rows(rows, z));
-            self.step.move_rows(rows, &z, &weight);
+    fn apply_rows<T: Number>(&self, mut rows: &mut [&mut [T]]) {
+        while !rows.is_empty() {
+            let (group, after) = rows.split_at_mut(GROUP.min(rows.len()));
+            let (z, weight) = self.coordinates(group.len(), |projection, z| projection.of_rows(group, z));
+            self.step.move_rows(group, &after[..GROUP.min(after.len())], &z, &weight);
+            rows = after;
         }
     }
 

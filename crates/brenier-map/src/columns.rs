@@ -5,6 +5,9 @@
 use crate::kernel::{Projection, Step};
 use crate::lanes::{LANES, Number, Wide, Work, work};
 
+/// A block's part of a column is short: memory is asked for it by so many columns before it is read.
+const AHEAD: usize = 4;
+
 impl Projection<'_> {
     /// Coordinates of rows from their columns; `z`: `[n, K]`, row after row.
     pub(crate) fn of_columns<T: Number>(&self, columns: &[&[T]], z: &mut [f64]) {
@@ -40,9 +43,12 @@ struct Lane<'a, T> {
 
 impl<T: Number> Work for Lane<'_, T> {
     #[inline(always)]
-    fn on<S: Wide>(self, _: S) {
+    fn on<S: Wide>(self, simd: S) {
         let n = self.sums.len() / self.projection.rank();
         for j in (self.lane..self.columns.len()).step_by(LANES) {
+            if let Some(ahead) = self.columns.get(j + LANES * AHEAD) {
+                simd.fetch(ahead);
+            }
             let (x, center) = (self.columns[j], self.projection.center.values[j]);
             for (line, sums) in self.projection.basis.iter().zip(self.sums.chunks_exact_mut(n)) {
                 let slope = line.values[j];
@@ -76,10 +82,14 @@ struct Columns<'a, 'b, T> {
 
 impl<T: Number> Work for Columns<'_, '_, T> {
     #[inline(always)]
-    fn on<S: Wide>(self, _: S) {
+    fn on<S: Wide>(self, simd: S) {
         let Step { grow, mean, constant, u } = self.step;
         let moved = self.moved;
-        for (j, x) in self.columns.iter_mut().enumerate() {
+        for j in 0..self.columns.len() {
+            if let Some(ahead) = self.columns.get(j + AHEAD) {
+                simd.fetch(ahead);
+            }
+            let x = &mut *self.columns[j];
             let (mean, constant) = (mean.values[j], constant.values[j]);
             if *grow == 0.0 {
                 moved.fill(constant);

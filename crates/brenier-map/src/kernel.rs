@@ -16,7 +16,7 @@ use crate::lanes::{LANES, Lanes, Number, Wide, Work, work};
 pub(crate) const LARGEST_RANK: usize = 16;
 
 /// Rows that go through both halves before the next ones do, and so share what is in the second cache.
-pub(crate) const GROUP: usize = 8;
+pub(crate) const GROUP: usize = 4;
 /// Lanes of columns that a group goes through together: what they need stays in the first cache.
 const TILE: usize = 32;
 
@@ -209,21 +209,20 @@ impl<'a> Step<'a> {
         Self { grow, mean, constant, u: Line::columns(u) }
     }
 
-    /// Moves rows that are each in one piece; `z`: `[n, K]`, row after row.
-    pub(crate) fn move_rows<T: Number>(&self, rows: &mut [&mut [T]], z: &[f64], weight: &[f64]) {
+    /// Moves rows that are each in one piece, while those that are `next` come near; `z`: `[n, K]`, row after row.
+    pub(crate) fn move_rows<T: Number>(
+        &self,
+        rows: &mut [&mut [T]],
+        next: &[&mut [T]],
+        z: &[f64],
+        weight: &[f64],
+    ) {
         let rank = self.u.len();
-        for (group, rows) in rows.chunks_mut(GROUP).enumerate() {
-            let at = |i: usize| group * GROUP + i;
-            let moving = rows.iter_mut().enumerate().filter(|&(i, _)| weight[at(i)] != 0.0);
-            let mut moving: Vec<Moving<'_, T>> = moving
-                .map(|(i, row)| Moving {
-                    row,
-                    z: &z[at(i) * rank..(at(i) + 1) * rank],
-                    weight: weight[at(i)],
-                })
-                .collect();
-            work(Moves { step: self, moving: &mut moving });
-        }
+        let moving = rows.iter_mut().enumerate().zip(weight).filter(|&(_, &weight)| weight != 0.0);
+        let mut moving: Vec<Moving<'_, T>> = moving
+            .map(|((i, row), &weight)| Moving { row, z: &z[i * rank..(i + 1) * rank], weight })
+            .collect();
+        work(Moves { step: self, moving: &mut moving, next });
     }
 }
 
@@ -233,16 +232,23 @@ struct Moving<'a, T> {
     weight: f64,
 }
 
-struct Moves<'a, 'b, T> {
+struct Moves<'a, 'b, 'c, T> {
     step: &'a Step<'a>,
     moving: &'a mut [Moving<'b, T>],
+    next: &'a [&'c mut [T]],
 }
 
-impl<T: Number> Work for Moves<'_, '_, T> {
+impl<T: Number> Work for Moves<'_, '_, '_, T> {
     #[inline(always)]
     fn on<S: Wide>(self, simd: S) {
         let (pairs, single) = self.moving.as_chunks_mut::<2>();
         for tile in tiles(self.step.constant.values.len()) {
+            // Memory is idle while a row that is near moves: without this it would be waited for afterwards.
+            if let Tile::Whole(lanes) = &tile {
+                for row in self.next {
+                    simd.fetch(&row[lanes.start * LANES..lanes.end * LANES]);
+                }
+            }
             for pair in &mut *pairs {
                 self.step.move_tile(simd, pair, &tile);
             }

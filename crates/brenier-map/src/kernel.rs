@@ -346,3 +346,49 @@ fn displace<S: Wide, T: Number, const R: usize>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lanes::Portable;
+
+    #[test]
+    fn the_instruction_set_changes_no_bit() {
+        for (d, rank) in [(5, 1), (64, 2), (300, 5), (609, 3)] {
+            let wave = |i: usize, j: usize, by: f64| ((i * 31 + j * 17 + 1) as f64 * by).sin();
+            let (mean, constant): (Vec<f64>, Vec<f64>) =
+                (0..d).map(|j| (wave(j, 0, 0.3), wave(j, 1, 0.4))).unzip();
+            let basis = Mat::from_fn(d, rank, |i, j| wave(i, j, 0.5));
+            let projection = Projection::new(&mean, &basis);
+            let rows: Vec<Vec<f32>> =
+                (0..3).map(|i| (0..d).map(|j| wave(i, j, 0.7) as f32).collect()).collect();
+            let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+            let mut sums = [vec![[0.0; LANES]; 3 * rank], vec![[0.0; LANES]; 3 * rank]];
+            let [best, plain] = &mut sums;
+            work(Sums { projection: &projection, rows: &rows, sums: best });
+            Sums { projection: &projection, rows: &rows, sums: plain }.on(Portable);
+            assert_eq!(best, plain);
+
+            let z: Vec<f64> = best.iter().map(total).collect();
+            for grow in [0.0, -0.3] {
+                let step = Step::new(grow, &mean, &constant, &basis);
+                let moved = |portable: bool| {
+                    let mut rows: Vec<Vec<f32>> = rows.iter().map(|row| row.to_vec()).collect();
+                    let mut moving: Vec<Moving<'_, f32>> = rows
+                        .iter_mut()
+                        .zip(z.chunks_exact(rank))
+                        .map(|(row, z)| Moving { row, z, weight: 0.8 })
+                        .collect();
+                    let moves = Moves { step: &step, moving: &mut moving, next: &[] };
+                    if portable {
+                        moves.on(Portable)
+                    } else {
+                        work(moves)
+                    }
+                    rows
+                };
+                assert_eq!(moved(true), moved(false));
+            }
+        }
+    }
+}

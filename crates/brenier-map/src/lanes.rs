@@ -103,7 +103,7 @@ pub(crate) fn work(work: impl Work) {
 
 /// Arrays, of which the compiler makes what the target has for certain.
 #[derive(Clone, Copy)]
-struct Portable;
+pub(crate) struct Portable;
 
 impl Wide for Portable {
     type Vector = Lanes;

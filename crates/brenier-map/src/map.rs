@@ -8,8 +8,10 @@ use crate::block::{Plan, constant};
 use crate::lanes::Number;
 use crate::{Affine, Gate, MapError};
 
-/// Rows mapped at once by a thread: what it holds beside the rows themselves is two blocks of so many.
+/// Rows mapped at once by a thread: what it holds beside the rows themselves is two blocks of so many at most.
 pub(crate) const BLOCK: usize = 64;
+/// The same, at most, for rows that are stored in columns.
+const TALLEST: usize = 256;
 
 /// A checked map of rows, `x + s p(x) (T(x) - x)`; the strength `s` is given at use.
 ///
@@ -100,8 +102,11 @@ impl RowMap {
         if strength == 0.0 {
             return Ok(());
         }
+        // A block's part of a column is in one piece, so columns want blocks as tall as leave work for all threads.
+        let tall = rows.nrows().div_ceil(2 * rayon::current_num_threads()).clamp(BLOCK, TALLEST);
+        let block = if rows.row_stride() == 1 && rows.col_stride() != 1 { tall } else { BLOCK };
         // Blocks of rows do not know of each other: which thread maps which changes no bit.
-        let blocks = rows.par_row_chunks_mut(BLOCK);
+        let blocks = rows.par_row_chunks_mut(block);
         let constant = constant(&self.affine);
         match Plan::new(&self.affine, self.gate(), &constant, strength) {
             Some(plan) => {

@@ -104,7 +104,8 @@ fn rows_go_where_the_definition_says_at_any_shape() {
             let x = Mat::from_fn(n, d, |i, j| wave(i, j, 0.7));
             let mut found = x.clone();
             map.apply_rows(found.as_mut(), 0.8).unwrap();
-            for i in 0..n {
+            // The definition takes d^2 steps a row.
+            for i in (0..n).step_by(1 + n / 8) {
                 let row: Vec<f64> = (0..d).map(|j| x[(i, j)]).collect();
                 for (j, expected) in mapped(map, &row, 0.8).into_iter().enumerate() {
                     let off = (found[(i, j)] - expected).abs();

@@ -52,10 +52,13 @@
 
 mod affine;
 mod algebra;
+mod block;
+mod columns;
 mod error;
 mod file;
 mod gate;
 mod kernel;
+mod lanes;
 mod map;
 mod mixture;
 mod tensors;

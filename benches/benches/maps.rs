@@ -4,7 +4,9 @@
 //! * `fit/ot-reg`: the optimal map in all dimensions with POT's default regulariser, which POT needs.
 //! * `fit/ot`: the same without one.
 //! * `fit/pca-ot`: in two principal components; `layers/pca-ot`: for 32 layers in turn.
-//! * `apply/pca-ot` against `apply/copy`: one read and one write of the rows.
+//! * `apply/pca-ot` against `apply/copy`: one read and one write of the rows, on one thread and into other memory.
+//! * `apply/add`: a number added in place on as many threads as the map has, which no map in place can beat.
+//! * `apply/gated`: the map under a gate; `apply/columns`: on faer's own matrix, which holds columns.
 //!
 //! Every fit includes its certificate.
 #![allow(missing_docs)]
@@ -12,7 +14,7 @@
 use std::hint::black_box;
 use std::path::Path;
 
-use brenier_map::{Affine, LowRank, RowMap};
+use brenier_map::{Affine, Gate, LowRank, RowMap};
 use brenier_transport::{Covariance, Fit, FitOptions, Method, fit};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use faer::{Mat, MatMut};
@@ -73,6 +75,37 @@ fn apply(c: &mut Criterion) {
         });
     });
     group.bench_function("copy", |b| b.iter(|| black_box(&mut y).copy_from_slice(black_box(&x))));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    group.bench_function("add", |b| {
+        b.iter(|| {
+            std::thread::scope(|scope| {
+                for part in black_box(&mut y).chunks_mut((n * d).div_ceil(threads)) {
+                    scope.spawn(|| part.iter_mut().for_each(|x| *x += 1e-9));
+                }
+            });
+        });
+    });
+    let gate = Gate {
+        basis: Mat::from_fn(d, rank, |i, j| ((i + 7 * j) as f64 * 0.3).sin()),
+        center: vec![0.3; d],
+        constant: 0.0,
+        linear: vec![1e-3; rank],
+        quadratic: Mat::from_fn(rank, rank, |_, _| -1e-6),
+        temperature: 1.0,
+        threshold: None,
+    };
+    let gated = map.clone().with_gate(gate).expect("a gate of the map's width");
+    group.bench_function("gated", |b| {
+        b.iter(|| {
+            let rows = MatMut::from_row_major_slice_mut(&mut x, n, d);
+            gated.apply_rows_f32(rows, 1e-9).expect("rows of the map's width");
+        });
+    });
+    drop((x, y));
+    let mut columns = Mat::<f32>::full(n, d, 0.5);
+    group.bench_function("columns", |b| {
+        b.iter(|| map.apply_rows_f32(columns.as_mut(), 1e-9).expect("rows of the map's width"));
+    });
     group.finish();
 }
 

@@ -6,7 +6,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
 /// Sizes of the Krylov space at which the pairs are looked at; beyond the last, the whole decomposition is the quicker.
-const STEPS: [usize; 6] = [12, 24, 40, 60, 80, 104];
+const STEPS: [usize; 5] = [16, 32, 56, 84, 110];
 
 /// A vector that keeps less than this of its length has to be made orthogonal once more.
 const CANCELLED: f64 = 0.5;

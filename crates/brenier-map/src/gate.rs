@@ -1,10 +1,13 @@
 //! How much a row belongs to the source.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Mat, MatRef};
+use rayon::prelude::*;
 
 use crate::MapError;
 use crate::affine::{check_matrix, check_number, check_vector};
+use crate::block::coordinates;
+use crate::kernel::Projection;
+use crate::map::BLOCK;
 
 /// The share of the map that a row gets:
 ///
@@ -54,16 +57,34 @@ impl Gate {
         if rows.ncols() != self.dim() {
             return Err(MapError::Width { expected: self.dim(), found: rows.ncols() });
         }
-        let k = self.linear.len();
-        let centred = Mat::from_fn(rows.nrows(), self.dim(), |i, j| rows[(i, j)] - self.center[j]);
-        // In turn: faer's threads would change the order of sums, and with it the bits.
-        let par = Par::Seq;
-        let mut z = Mat::zeros(rows.nrows(), k);
-        matmul(z.as_mut(), Accum::Replace, centred.as_ref(), self.basis.as_ref(), 1.0, par);
-        let mut qz = Mat::zeros(rows.nrows(), k);
-        matmul(qz.as_mut(), Accum::Replace, z.as_ref(), self.quadratic.as_ref(), 1.0, par);
-        let odds = |i: usize| (0..k).map(|j| z[(i, j)] * (self.linear[j] + qz[(i, j)])).sum::<f64>();
-        Ok((0..rows.nrows()).map(|i| self.constant + odds(i)).collect())
+        if self.linear.is_empty() {
+            return Ok(vec![self.constant; rows.nrows()]);
+        }
+        let projection = self.projection();
+        // Blocks of rows do not know of each other: which thread has which changes no bit.
+        let blocks = rows.par_row_chunks(BLOCK).map(|block| {
+            let z = coordinates(block, &projection);
+            z.chunks_exact(self.linear.len()).map(|z| self.log_odds_at(z)).collect::<Vec<_>>()
+        });
+        Ok(blocks.collect::<Vec<_>>().concat())
+    }
+
+    /// How a row's coordinates are read.
+    pub(crate) fn projection(&self) -> Projection<'_> {
+        Projection::new(&self.center, &self.basis)
+    }
+
+    /// `p(x)` from the coordinates of a row.
+    pub(crate) fn share_at(&self, z: &[f64]) -> f64 {
+        self.probability(self.log_odds_at(z))
+    }
+
+    fn log_odds_at(&self, z: &[f64]) -> f64 {
+        let slope = |j: usize| {
+            let curve = z.iter().enumerate().map(|(i, z)| z * self.quadratic[(i, j)]);
+            self.linear[j] + curve.sum::<f64>()
+        };
+        self.constant + z.iter().enumerate().map(|(j, z)| z * slope(j)).sum::<f64>()
     }
 
     /// `p(x)` from log-odds: temperature, sigmoid, threshold.

@@ -53,11 +53,14 @@
 
 mod affine;
 mod algebra;
+mod block;
+mod columns;
 pub mod container;
 mod error;
 mod file;
 mod gate;
 mod kernel;
+mod lanes;
 mod map;
 mod mixture;
 mod tensors;

@@ -4,11 +4,14 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use crate::kernel::{LARGEST_RANK, Number, add_displacement, row_slices};
+use crate::block::{Plan, constant};
+use crate::lanes::Number;
 use crate::{Affine, Gate, MapError};
 
-/// Rows mapped at once by a thread: what it holds beside the rows themselves is two blocks of so many.
-const BLOCK: usize = 64;
+/// Rows mapped at once by a thread: what it holds beside the rows themselves is two blocks of so many at most.
+pub(crate) const BLOCK: usize = 64;
+/// The same, at most, for rows that are stored in columns.
+const TALLEST: usize = 256;
 
 /// A checked map of rows, `x + s p(x) (T(x) - x)`; the strength `s` is given at use.
 ///
@@ -99,28 +102,24 @@ impl RowMap {
         if strength == 0.0 {
             return Ok(());
         }
+        // A block's part of a column is in one piece, so columns want blocks as tall as leave work for all threads.
+        let tall = rows.nrows().div_ceil(2 * rayon::current_num_threads()).clamp(BLOCK, TALLEST);
+        let block = if rows.row_stride() == 1 && rows.col_stride() != 1 { tall } else { BLOCK };
         // Blocks of rows do not know of each other: which thread maps which changes no bit.
-        rows.par_row_chunks_mut(BLOCK).try_for_each(|block| self.apply_block(block, strength))
+        let blocks = rows.par_row_chunks_mut(block);
+        let constant = constant(&self.affine);
+        match Plan::new(&self.affine, self.gate(), &constant, strength) {
+            Some(plan) => {
+                blocks.for_each(|block| plan.apply(block));
+                Ok(())
+            }
+            None => blocks.try_for_each(|block| self.apply_whole(block, strength)),
+        }
     }
 
-    fn apply_block<T: Number>(&self, mut block: MatMut<'_, T>, strength: f64) -> Result<(), MapError> {
-        let widened =
-            |block: &MatMut<'_, T>| Mat::from_fn(block.nrows(), block.ncols(), |i, j| block[(i, j)].widen());
-        if let Affine::LowRank(map) = &self.affine
-            && map.v.ncols() <= LARGEST_RANK
-            && block.col_stride() == 1
-        {
-            let mut weight = match &self.gate {
-                Some(_) => self.gate_rows(widened(&block).as_ref())?,
-                None => vec![1.0; block.nrows()],
-            };
-            weight.iter_mut().for_each(|share| *share *= strength);
-            if let Some(mut rows) = row_slices(block.as_mut()) {
-                add_displacement(map, &mut rows, &weight);
-                return Ok(());
-            }
-        }
-        let x = widened(&block);
+    /// By way of the whole displacement.
+    fn apply_whole<T: Number>(&self, mut block: MatMut<'_, T>, strength: f64) -> Result<(), MapError> {
+        let x = Mat::from_fn(block.nrows(), block.ncols(), |i, j| block[(i, j)].widen());
         let share = self.gate_rows(x.as_ref())?;
         let moved = self.affine.displacement(x.as_ref());
         for j in 0..block.ncols() {

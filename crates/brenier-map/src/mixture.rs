@@ -4,6 +4,8 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
 use crate::affine::{check_matrix, check_number, check_vector};
+use crate::block::coordinates;
+use crate::kernel::Projection;
 use crate::{LowRank, MapError};
 
 /// Affine maps in `K` coordinates, blended by a softmax of quadratic forms:
@@ -74,20 +76,30 @@ impl Mixture {
 
     /// `T(x) - x` of rows of the right width.
     pub(crate) fn displacement(&self, x: MatRef<'_, f64>) -> Mat<f64> {
-        let z = self.coordinates(x);
-        let shares = self.shares_at(z.as_ref());
+        let step = self.steps(self.coordinates(x).as_ref());
+        let mut moved = Mat::from_fn(x.nrows(), self.dim(), |_, j| self.offset[j]);
+        matmul(moved.as_mut(), Accum::Add, step.as_ref(), self.u.transpose(), 1.0, Par::Seq);
+        moved
+    }
+
+    /// Steps along `U` at coordinates `[n, K]`, both row after row.
+    pub(crate) fn steps_at(&self, n: usize, z: &[f64]) -> Vec<f64> {
+        let k = self.v.ncols();
+        let step = self.steps(MatRef::from_row_major_slice(z, n, k));
+        (0..n * k).map(|at| step[(at / k, at % k)]).collect()
+    }
+
+    fn steps(&self, z: MatRef<'_, f64>) -> Mat<f64> {
+        let shares = self.shares_at(z);
         let (n, k) = z.shape();
-        let step = Mat::from_fn(n, k, |i, a| {
+        Mat::from_fn(n, k, |i, a| {
             let of = |piece: &Piece| {
                 piece.shift[a] + (0..k).map(|b| piece.matrix[(a, b)] * z[(i, b)]).sum::<f64>()
             };
             // A piece without a share has no say, not even where its step overflows.
             let weighed = self.pieces.iter().enumerate().filter(|&(c, _)| shares[(i, c)] != 0.0);
             weighed.map(|(c, piece)| shares[(i, c)] * of(piece)).sum::<f64>()
-        });
-        let mut moved = Mat::from_fn(n, self.dim(), |_, j| self.offset[j]);
-        matmul(moved.as_mut(), Accum::Add, step.as_ref(), self.u.transpose(), 1.0, Par::Seq);
-        moved
+        })
     }
 
     /// The same map as one low-rank map, where there is a single piece.
@@ -140,10 +152,8 @@ impl Mixture {
     }
 
     fn coordinates(&self, x: MatRef<'_, f64>) -> Mat<f64> {
-        let centred = Mat::from_fn(x.nrows(), self.dim(), |i, j| x[(i, j)] - self.center[j]);
-        let mut z = Mat::zeros(x.nrows(), self.v.ncols());
-        matmul(z.as_mut(), Accum::Replace, centred.as_ref(), self.v.as_ref(), 1.0, Par::Seq);
-        z
+        let z = coordinates(x, &Projection::new(&self.center, &self.v));
+        MatRef::from_row_major_slice(&z, x.nrows(), self.v.ncols()).to_owned()
     }
 
     fn shares_at(&self, z: MatRef<'_, f64>) -> Mat<f64> {

@@ -61,14 +61,25 @@ pub fn fit<'a>(
     options: &FitOptions,
     held_out: impl Into<HeldOut<'a>>,
 ) -> Result<Fit, TransportError> {
+    // On rayon's threads from the first step to the last: a fit takes milliseconds, and waking them costs part of one.
+    let (source, target, held_out) = (source.into(), target.into(), held_out.into());
+    rayon::scope(|_| fit_here(method, source, target, options, held_out))
+}
+
+fn fit_here(
+    method: Method,
+    source: Samples<'_>,
+    target: Samples<'_>,
+    options: &FitOptions,
+    held_out: HeldOut<'_>,
+) -> Result<Fit, TransportError> {
     options.check()?;
-    let (source, target) = (Kept::new(Side::Source, source.into())?, Kept::new(Side::Target, target.into())?);
+    let (source, target) = (Kept::new(Side::Source, source)?, Kept::new(Side::Target, target)?);
     let pair = checked_pair(source.samples(), target.samples(), method.least_rows())?;
     if method == Method::Mixture && pair.weighted() {
         return Err(TransportError::Weighted { method });
     }
     let held_out = held_out
-        .into()
         .0
         .map(|(source, target)| {
             let source = checked(Side::HeldOutSource, source, 1)?;

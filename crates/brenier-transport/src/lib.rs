@@ -88,7 +88,6 @@ mod fit_moments;
 mod gate;
 mod gaussian;
 mod geodesic;
-mod graded;
 mod leace;
 mod mixture;
 mod mixture_ot;

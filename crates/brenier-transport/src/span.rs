@@ -9,7 +9,7 @@ use crate::certificate::{GateQuality, Gated, Quality};
 use crate::fit::Pair;
 use crate::{Covariance, TransportError};
 use brenier_linalg::{
-    LinalgError, gram, gram_of_stack, mean, nuclear_norm, product, product_with_transpose, squared_norm,
+    LinalgError, gram_of_stack, mean, nuclear_norm, product, product_with_transpose, squared_norm,
     stack_transpose_product, transpose_product,
 };
 use brenier_map::{Gate, LowRank};
@@ -61,11 +61,6 @@ impl Spanned {
         let (read, written) = (product(span.gram.as_ref(), v), product(span.gram.as_ref(), u));
         let lengths = transpose_product(u, written.as_ref());
         Self { scale, offset, read, written, lengths }
-    }
-
-    /// The map with `V` orthonormal and `U = V C`, `C` symmetric, `[r, r]`; `read` is `G V`.
-    pub(crate) fn in_basis(scale: f64, offset: Vec<f64>, read: Mat<f64>, c: MatRef<'_, f64>) -> Self {
-        Self { scale, offset, written: product(read.as_ref(), c), lengths: gram(c), read }
     }
 }
 
@@ -215,7 +210,7 @@ impl<'a> Span<'a> {
     }
 
     /// From the squared distance of the means, the sum of squares of the source about its own, and a nuclear norm.
-    fn w2(&self, apart: f64, spread: f64, nuclear: f64, covariance: Covariance) -> f64 {
+    pub(crate) fn w2(&self, apart: f64, spread: f64, nuclear: f64, covariance: Covariance) -> f64 {
         let ((n_s, n_t), (_, of_target, _)) = (self.counts(), self.blocks());
         let (div_s, div_t) = (covariance.divisor(n_s), covariance.divisor(n_t));
         let bures = spread / div_s + trace(of_target) / div_t - 2.0 * nuclear / (div_s * div_t).sqrt();
@@ -322,10 +317,10 @@ impl<'a> Span<'a> {
 
 /// What a map does to rows, but for where they were before.
 pub(crate) struct Moved {
-    w2_after: f64,
-    source_step: f64,
-    target_step: f64,
-    gate: Option<GateQuality>,
+    pub w2_after: f64,
+    pub source_step: f64,
+    pub target_step: f64,
+    pub gate: Option<GateQuality>,
 }
 
 impl Moved {
@@ -378,21 +373,6 @@ fn add_contrasts(rows: MatRef<'_, f64>, scale: f64, out: MatMut<'_, f64>) {
         let step = one * along / (1.0 - one);
         out.iter_mut().zip(row.iter().skip(1)).for_each(|(out, x)| *out += scale * (x - step));
     }
-}
-
-/// Rows that add up to nothing, `[m, d]`, of which these, `[m - 1, d]`, are the [`contrasts_of_rows`].
-pub(crate) fn rows_of_contrasts(contrasts: MatRef<'_, f64>) -> Mat<f64> {
-    let m = contrasts.nrows() + 1;
-    let one = 1.0 / (m as f64).sqrt();
-    let mut out = Mat::zeros(m, contrasts.ncols());
-    for j in 0..contrasts.ncols() {
-        // The reflection of a vector whose first entry is 0.
-        let step = one * contrasts.col(j).iter().sum::<f64>() / (1.0 - one);
-        let (first, rest) = out.col_as_slice_mut(j).split_at_mut(1);
-        first[0] = (1.0 - one) * step;
-        rest.iter_mut().zip(contrasts.col(j).iter()).for_each(|(x, own)| *x = own - one * step);
-    }
-    out
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -3,13 +3,12 @@
 //! matrix and one lift of the directions.
 
 use crate::certificate::Optimality;
-use crate::graded::graded_svd;
 use crate::monge::check_laws;
-use crate::span::{Moved, Span, Spanned, contrasted, contrasts_of_rows, entrywise, rows_of_contrasts};
+use crate::span::{Moved, Span, Spanned, contrasted, contrasts_of_rows, entrywise};
 use crate::{Covariance, TransportError};
 use brenier_linalg::{
-    gram, product, product_with_transpose, relative_floor, singular_values, squared_norm, symmetric_eigen,
-    symmetric_eigenvalues, thin_svd,
+    gram, nuclear_norm, product, product_with_transpose, relative_floor, singular_values, squared_norm,
+    symmetric_eigen, symmetric_eigenvalues, thin_svd,
 };
 use brenier_map::LowRank;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -197,43 +196,64 @@ fn regular(
     let (u, (laws, moved)) = rayon::join(
         || product(q.as_ref(), correction.as_ref()),
         || {
-            let read = read(span, &l, roots);
-            let spanned = Spanned::in_basis(scale, span.gap(), read, correction.as_ref());
-            let laws = inside.prove(l.as_ref(), a, d, scale, [e_s, e_t], span.gap_squared());
-            (laws, span.measure(&spanned, None, covariance))
+            rayon::join(
+                || inside.prove(d, scale, [e_s, e_t], span.gap_squared()),
+                || moved(span, l.as_ref(), inside.matrix.as_ref(), scale, roots, covariance),
+            )
         },
     );
     let map = span.low_rank(scale, &difference(span), u, q);
     Ok(Some(SpanOt { map, moved: moved?, optimality: laws? }))
 }
 
-/// The rows about their means, and the gap, in the basis of `regular`: of the rows these are the ones of `L`, back from
-/// contrasts. `[n + 1, r]`.
-fn read(span: &Span<'_>, l: &Mat<f64>, roots: [f64; 2]) -> Mat<f64> {
-    let (n_s, n_t) = span.counts();
-    let (n, r) = (n_s + n_t, l.nrows());
-    let (of_source, of_target) = l.as_ref().split_at_row(n_s - 1);
-    let mut out = Mat::zeros(n + 1, r);
-    for (part, first, root) in [(of_source, 0, roots[0]), (of_target, n_s, roots[1])] {
-        let rows = rows_of_contrasts(part);
-        let mut place = out.as_mut().subrows_mut(first, rows.nrows());
-        place.copy_from(rows);
-        place.col_iter_mut().for_each(|column| column.iter_mut().for_each(|x| *x *= root));
-    }
-    // The gap has its inner products with the contrasts, of which the basis is made.
+/// What the map of `regular` does to the rows, which the rows of `L`, over their roots, are in its basis.
+fn moved(
+    span: &Span<'_>,
+    l: MatRef<'_, f64>,
+    a_r: MatRef<'_, f64>,
+    scale: f64,
+    roots: [f64; 2],
+    covariance: Covariance,
+) -> Result<Moved, TransportError> {
+    let ((n_s, n_t), n) = (span.counts(), span.rows());
+    let a = n_s - 1;
+    let (source, target) = l.split_at_row(a);
+    // Source rows vary in the leading directions alone.
+    let source = source.subcols(0, a);
+    let source_moved = product(source, a_r.subrows(0, a));
+    let across = product_with_transpose(target, source_moved.as_ref());
+    let step = |rows: MatRef<'_, f64>, moved: &Mat<f64>, root: f64, count: usize| {
+        let mut step = moved.clone();
+        step.as_mut().subcols_mut(0, rows.ncols()).col_iter_mut().zip(rows.col_iter()).for_each(
+            |(step, row)| {
+                step.iter_mut().zip(row.iter()).for_each(|(step, x)| *step -= x);
+            },
+        );
+        squared_norm(step.as_ref()) * root * root / count as f64
+    };
+    // T(y) - y = (A - I)(y - m_t) + A (m_t - m_s); the gap in the basis by its inner products with the contrasts.
     let with_gap = span.gram.as_ref().submatrix(0, n, n, 1);
     let (with_source, with_target) = with_gap.split_at_row(n_s);
-    let mut along = Mat::zeros(r, 1);
-    for (part, first, root) in [(with_source, 0, roots[0]), (with_target, n_s - 1, roots[1])] {
+    let mut gap = Mat::zeros(l.nrows(), 1);
+    for (part, first, root) in [(with_source, 0, roots[0]), (with_target, a, roots[1])] {
         for (i, x) in contrasts_of_rows(part).col_as_slice(0).iter().enumerate() {
-            along[(first + i, 0)] = x / root;
+            gap[(first + i, 0)] = x / root;
         }
     }
-    solve_lower_triangular_in_place(l.as_ref(), along.as_mut(), Par::Seq);
-    for k in 0..r {
-        out[(n, k)] = along[(k, 0)];
-    }
-    out
+    solve_lower_triangular_in_place(l, gap.as_mut(), Par::Seq);
+    let outside = (span.gap_squared() - squared_norm(gap.as_ref())).max(0.0);
+    let gap_moved = squared_norm(product(a_r, gap.as_ref()).as_ref()) + scale * scale * outside;
+    let source_step = step(source, &source_moved, roots[0], n_s) + span.gap_squared();
+    let target_step = step(target, &product(target, a_r), roots[1], n_t) + gap_moved;
+    let root = roots[0] * roots[1];
+    let after = nuclear_norm(across.as_ref())? * root;
+    let spread = squared_norm(source_moved.as_ref()) * roots[0] * roots[0];
+    Ok(Moved {
+        w2_after: span.w2(0.0, spread, after, covariance),
+        source_step: source_step.sqrt(),
+        target_step: target_step.sqrt(),
+        gate: None,
+    })
 }
 
 /// The optimal map inside the joint span.
@@ -261,10 +281,7 @@ fn inside(l: MatRef<'_, f64>, a: usize, [e_s, e_t]: [f64; 2]) -> Result<Option<I
     let root = Root { c, isotropic: e_s.sqrt() };
     // Singular values of a product of roots, not eigenvalues of a product of covariances: nothing is squared.
     let product = root.times_from_right(root_t.transpose());
-    let svd = match graded_svd(product.as_ref(), a)? {
-        Some(svd) => svd,
-        None => thin_svd(product.as_ref())?,
-    };
+    let svd = thin_svd(product.as_ref())?;
     if svd.values[r - 1] < SMALLEST_ROOT * svd.values[0] {
         return Ok(None);
     }
@@ -289,19 +306,23 @@ impl Root {
     /// `M N_s`, `[m, r]`.
     fn times_from_right(&self, left: MatRef<'_, f64>) -> Mat<f64> {
         let a = self.c.nrows();
-        let varied = product(left.subcols(0, a), self.c.as_ref());
-        Mat::from_fn(left.nrows(), left.ncols(), |i, j| {
-            if j < a { varied[(i, j)] } else { self.isotropic * left[(i, j)] }
-        })
+        let mut out = left.to_owned();
+        out.as_mut().subcols_mut(0, a).copy_from(product(left.subcols(0, a), self.c.as_ref()));
+        for j in a..left.ncols() {
+            out.col_as_slice_mut(j).iter_mut().for_each(|x| *x *= self.isotropic);
+        }
+        out
     }
 
-    fn entry(&self, i: usize, j: usize) -> f64 {
+    /// `[r, r]`.
+    fn matrix(&self, r: usize) -> Mat<f64> {
         let a = self.c.nrows();
-        match (i < a, j < a) {
-            (true, true) => self.c[(i, j)],
-            (false, false) if i == j => self.isotropic,
-            _ => 0.0,
+        let mut out = Mat::zeros(r, r);
+        out.as_mut().submatrix_mut(0, 0, a, a).copy_from(&self.c);
+        for i in a..r {
+            out[(i, i)] = self.isotropic;
         }
+        out
     }
 }
 
@@ -314,58 +335,59 @@ impl Inside {
     /// ```
     fn prove(
         &self,
-        l: MatRef<'_, f64>,
-        a: usize,
         d: usize,
         scale: f64,
         [e_s, e_t]: [f64; 2],
         gap: f64,
     ) -> Result<Optimality, TransportError> {
-        let r = l.nrows();
+        let (r, a) = (self.matrix.nrows(), self.root.c.nrows());
         let rest = (d - r) as f64;
-        let values = symmetric_eigenvalues(self.matrix.as_ref())?;
-        let sizes = symmetric_eigenvalues(gram(self.root.c.as_ref()).as_ref())?;
-        let mut o = Optimality {
-            rank: r,
-            floored: 0,
-            floor: relative_floor(d),
-            condition: sizes[0] / e_s.min(sizes[a - 1]),
-            min_eigenvalue: values[r - 1].min(if r < d { scale } else { f64::INFINITY }),
-            max_eigenvalue: values[0].max(if r < d { scale } else { 0.0 }),
-            ..Optimality::default()
-        };
-        let pushed = self.root.times_from_right(self.matrix.as_ref());
-        let mut want = gram(self.target.as_ref().transpose());
-        for i in 0..r {
-            want[(i, i)] += e_t;
-        }
-        let size = squared_norm(want.as_ref()).sqrt();
-        let off = squared_norm((gram(pushed.as_ref()) - &want).as_ref()).sqrt();
-        let root = Mat::from_fn(r, r, |i, j| self.root.entry(i, j));
-        let outside = rest * (e_s.sqrt() - e_t.sqrt()).powi(2);
-        let from = squared_norm(root.as_ref());
-        let to = squared_norm(self.target.as_ref()) + r as f64 * e_t;
-        // tr(A S_s) = <A N, N>; tr(A^{-1} S_t) by a Cholesky factor of A, which proves that it is positive too.
-        let (forward, backward) = match cholesky(self.matrix.clone()) {
-            None => (0.0, f64::INFINITY),
-            Some(factor) => {
-                let inverse = lower_inverse(&factor);
-                let of_target = product_with_transpose(inverse.as_ref(), self.target.as_ref());
-                let backward = squared_norm(of_target.as_ref()) + e_t * squared_norm(inverse.as_ref());
-                (entrywise(pushed.as_ref(), root.as_ref()), backward)
-            }
-        };
-        let step = &pushed - &root;
-        o.push_forward_covariance = if size > 0.0 { off / size } else { off };
-        o.transport_cost = squared_norm(step.as_ref()) + gap + outside;
-        o.w2_squared = (from + to - forward - backward).max(0.0) + gap + outside;
-        check_laws(&mut o, d.max(r + a), size, size, from + to + gap + outside + rest * e_t)?;
+        let (values, (mut o, size, size_of_cost)) = rayon::join(
+            || {
+                let of_source = symmetric_eigenvalues(gram(self.root.c.as_ref()).as_ref())?;
+                Ok::<_, TransportError>((symmetric_eigenvalues(self.matrix.as_ref())?, of_source))
+            },
+            || {
+                let pushed = self.root.times_from_right(self.matrix.as_ref());
+                let mut want = gram(self.target.as_ref().transpose());
+                for i in 0..r {
+                    want[(i, i)] += e_t;
+                }
+                let size = squared_norm(want.as_ref()).sqrt();
+                let off = squared_norm((gram(pushed.as_ref()) - &want).as_ref()).sqrt();
+                let root = self.root.matrix(r);
+                let outside = rest * (e_s.sqrt() - e_t.sqrt()).powi(2);
+                let from = squared_norm(root.as_ref());
+                let to = squared_norm(self.target.as_ref()) + r as f64 * e_t;
+                // tr(A S_s) = <A N, N>; tr(A^{-1} S_t) by a Cholesky factor of A, which proves that it is positive too.
+                let forward = entrywise(pushed.as_ref(), root.as_ref());
+                let backward = cholesky(self.matrix.clone()).map_or(f64::INFINITY, |factor| {
+                    let inverse = lower_inverse(&factor);
+                    let of_target = product_with_transpose(inverse.as_ref(), self.target.as_ref());
+                    squared_norm(of_target.as_ref()) + e_t * squared_norm(inverse.as_ref())
+                });
+                let o = Optimality {
+                    rank: r,
+                    floor: relative_floor(d),
+                    push_forward_covariance: if size > 0.0 { off / size } else { off },
+                    transport_cost: squared_norm((&pushed - &root).as_ref()) + gap + outside,
+                    w2_squared: (from + to - forward - backward).max(0.0) + gap + outside,
+                    ..Optimality::default()
+                };
+                (o, size, from + to + gap + outside + rest * e_t)
+            },
+        );
+        let (values, of_source) = values?;
+        o.condition = of_source[0] / e_s.min(of_source[a - 1]);
+        o.min_eigenvalue = values[r - 1].min(if r < d { scale } else { f64::INFINITY });
+        o.max_eigenvalue = values[0].max(if r < d { scale } else { 0.0 });
+        check_laws(&mut o, d.max(r + a), size, size, size_of_cost)?;
         Ok(o)
     }
 }
 
 /// The lower Cholesky factor; none where the matrix is not positive definite.
-pub(crate) fn cholesky(matrix: Mat<f64>) -> Option<Mat<f64>> {
+fn cholesky(matrix: Mat<f64>) -> Option<Mat<f64>> {
     let n = matrix.nrows();
     let mut factor = matrix;
     let scratch = llt::cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default());
@@ -383,7 +405,7 @@ pub(crate) fn cholesky(matrix: Mat<f64>) -> Option<Mat<f64>> {
     Some(factor)
 }
 
-pub(crate) fn lower_inverse(l: &Mat<f64>) -> Mat<f64> {
+fn lower_inverse(l: &Mat<f64>) -> Mat<f64> {
     let mut inverse = Mat::zeros(l.nrows(), l.ncols());
     invert_lower_triangular(inverse.as_mut(), l.as_ref(), Par::Seq);
     inverse

@@ -1,5 +1,5 @@
 use crate::column::Column;
-use crate::fit::Pair;
+use crate::pair::Pair;
 use crate::{FitOptions, Gaussian, Method, TransportError};
 use brenier_linalg::mean;
 use brenier_map::{Affine, Diagonal, LowRank};

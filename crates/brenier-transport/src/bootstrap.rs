@@ -1,7 +1,8 @@
 use crate::baselines::{act, quantile};
 use crate::entropic::entropic;
-use crate::fit::Pair;
 use crate::leace::leace;
+use crate::made::norm_beside;
+use crate::pair::Pair;
 use crate::pca_ot::pca_ot;
 use crate::ppca::latent_gaussian;
 use crate::random::SplitMix;
@@ -184,8 +185,8 @@ fn norm_of(
                 whitening(&source, &target)?.norm
             }
             Method::PcaOt | Method::Gated => {
-                let outside = if options.components < dim { 1.0 } else { 0.0 };
-                pca_ot(&pair, None, options, false)?.optimality.max_eigenvalue.max(outside)
+                let inside = pca_ot(&pair, None, options, false)?.optimality.max_eigenvalue;
+                inside.max(norm_beside(options.components, dim))
             }
             Method::Leace => leace(&pair, options)?.norm,
             Method::ActLinear | Method::ActGaussian => match act(&pair, method, options).0 {

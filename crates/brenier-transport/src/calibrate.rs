@@ -1,5 +1,5 @@
-use crate::fit::{Pair, checked_pair};
 use crate::gate::gate_along;
+use crate::pair::{Pair, checked_pair};
 use crate::pca_ot::{Axes, axes};
 use crate::samples::{Kept, Owned};
 use crate::{FitOptions, GateOptions, Samples, Shrinkage, Side, TransportError};

@@ -1,27 +1,23 @@
 use crate::baselines::{act, mean_shift, projection};
 use crate::bootstrap::bootstrap;
 use crate::calibrate::calibrate;
-use crate::certificate::{Optimality, measure, measure_sliced};
-use crate::entropic::entropic;
+use crate::certificate::{measure, measure_sliced};
 use crate::gate::gate_along;
 use crate::leace::leace;
+use crate::made::{Made, between, norm_beside};
 use crate::mixture_ot::{MixtureOt, mixture_ot};
+use crate::pair::{Pair, checked, checked_pair};
 use crate::pca_ot::{PcaOt, axes, pca_ot};
 use crate::ppca::latent_gaussian;
 use crate::samples::{HeldOut, Kept, Samples};
-use crate::span::{self, Moved, Span, Spanned};
+use crate::span::{self, Span};
 use crate::span_ot::{SpanOt, span_ot};
-use crate::whitening::whitening;
 use crate::{
-    Calibration, CalibrationOptions, Certificate, Covariance, EntropicLaws, ErasureLaws, FitOptions,
-    Gaussian, Method, MixtureLaws, Shrinkage, Side, TransportError, monge,
+    Calibration, CalibrationOptions, Certificate, FitOptions, Gaussian, Method, Shrinkage, Side,
+    TransportError,
 };
-use brenier_linalg::{LinalgError, Rows, effective_rank, factor, mean, transpose_product};
+use brenier_linalg::{Rows, effective_rank, factor, mean};
 use brenier_map::{Affine, RowMap};
-use faer::{Mat, MatMut};
-
-/// Largest magnitude of an input: sums of its fourth power over any number of rows stay finite.
-pub(crate) const LIMIT: f64 = 1e60;
 
 /// A fitted map with its certificate.
 #[derive(Debug, Clone)]
@@ -98,16 +94,12 @@ fn fit_here(
         || estimate(method, &pair, span.as_ref(), options),
         || in_span.map(|span| span.w2_before(options.covariance)).transpose(),
     );
-    let (mut made, before) = (made?, before?);
-    let mut map = RowMap::new(made.affine)?;
-    if let Some(optimality) = made.optimality.as_mut().or(made.control.as_mut()) {
-        let of_rows = || [mean(pair.source), mean(pair.target)];
-        let [source, target] = span.as_ref().map_or_else(of_rows, |span| span.means());
-        check_mean([&source, &target], &map, made.basis.as_ref(), optimality)?;
-    }
-    if let Some(gate) = made.gate {
-        map = map.with_gate(gate)?;
-    }
+    let (made, before) = (made?, before?);
+    let of_rows = || [mean(pair.source), mean(pair.target)];
+    let means = || span.as_ref().map_or_else(of_rows, Span::means);
+    let sealed = made.seal(method, [pair.source.count(), pair.target.count()], means, options)?;
+    let map = sealed.map;
+
     let rank = |rows: Rows<'_>| effective_rank(factor(rows, &mean(rows), options.covariance).as_ref());
     let ranks = match &span {
         Some(span) => {
@@ -116,7 +108,7 @@ fn fit_here(
         }
         None => [rank(pair.source), rank(pair.target)],
     };
-    let in_span = match (made.moved, &span, &made.spanned) {
+    let in_span = match (sealed.moved, &span, &sealed.spanned) {
         (None, Some(span), Some(spanned)) => Some(span.measure(spanned, map.gate(), options.covariance)?),
         (moved, ..) => moved,
     };
@@ -125,7 +117,8 @@ fn fit_here(
         None => measure(&map, pair.source, pair.target, options.covariance)?,
     };
     let boot = options.bootstrap.as_ref();
-    let boot = boot.map(|boot| bootstrap(method, &pair, options, made.shrinkage, boot)).transpose()?;
+    let boot =
+        boot.map(|boot| bootstrap(method, &pair, options, sealed.certificate.shrinkage, boot)).transpose()?;
     let mut held_out = held_out
         .map(|(s, t)| Ok::<_, TransportError>((s, t, measure(&map, s, t, options.covariance)?)))
         .transpose()?;
@@ -135,122 +128,18 @@ fn fit_here(
             quality.sliced = Some(measure_sliced(&map, *source, *target, sliced)?);
         }
     }
-    let regularised =
-        matches!(method, Method::PcaOt | Method::Gated | Method::Ot | Method::Entropic | Method::Whitening);
     let certificate = Certificate {
-        method,
-        dim: pair.dim(),
-        source_rows: pair.source.count(),
-        target_rows: pair.target.count(),
         effective_rows: pair
             .weighted()
             .then(|| [pair.source.effective_count(), pair.target.effective_count()]),
-        covariance: match options.covariance {
-            // A mixture is fitted by likelihood.
-            Covariance::Sample if method != Method::Mixture => "sample".to_owned(),
-            _ => "population".to_owned(),
-        },
-        components: method.uses_components().then_some(options.components),
-        explained: made.explained,
-        shift: method.uses_components().then_some(options.shift),
-        shrinkage: made.shrinkage,
-        gate_shrinkage: made.gate_shrinkage,
-        reg_abs: if regularised { options.reg_abs.unwrap_or(0.0) } else { 0.0 },
-        latent: options.latent.filter(|_| method.uses_latent()),
         effective_rank_source: ranks[0],
         effective_rank_target: ranks[1],
-        norm: made.norm,
-        skipped: made.skipped,
-        optimality: made.optimality,
-        entropic: made.entropic,
-        mixture: made.mixture,
-        calibration: made.calibration,
-        erasure: made.erasure,
-        control: made.control,
         bootstrap: boot,
-        sketch: None,
         train,
         held_out: held_out.map(|(_, _, quality)| quality),
+        ..sealed.certificate
     };
     Ok(Fit { map, certificate, method })
-}
-
-/// Checked source and target of one width.
-pub(crate) struct Pair<'a> {
-    pub source: Rows<'a>,
-    pub target: Rows<'a>,
-}
-
-impl Pair<'_> {
-    pub(crate) fn dim(&self) -> usize {
-        self.source.width()
-    }
-
-    fn same_width(&self, side: Side, rows: Rows<'_>) -> Result<(), TransportError> {
-        if rows.width() == self.dim() {
-            Ok(())
-        } else {
-            Err(TransportError::Widths { side, expected: self.dim(), found: rows.width() })
-        }
-    }
-}
-
-/// Source and target, each checked, of one width.
-pub(crate) fn checked_pair<'a>(
-    source: impl Into<Samples<'a>>,
-    target: impl Into<Samples<'a>>,
-    least: usize,
-) -> Result<Pair<'a>, TransportError> {
-    let pair =
-        Pair { source: checked(Side::Source, source, least)?, target: checked(Side::Target, target, least)? };
-    pair.same_width(Side::Target, pair.target)?;
-    Ok(pair.without_equal_weights()?)
-}
-
-/// What a method makes, before it is measured.
-pub(crate) struct Made {
-    pub affine: Affine,
-    pub norm: f64,
-    pub gate: Option<brenier_map::Gate>,
-    pub gate_shrinkage: Option<[f64; 2]>,
-    pub optimality: Option<Optimality>,
-    pub entropic: Option<EntropicLaws>,
-    pub mixture: Option<MixtureLaws>,
-    pub calibration: Option<Calibration>,
-    pub erasure: Option<ErasureLaws>,
-    pub control: Option<Optimality>,
-    /// The coordinates in which the map is optimal, if not all.
-    pub basis: Option<Mat<f64>>,
-    /// The map in the coordinates of the rows, if it was found there and has yet to be measured,
-    pub spanned: Option<Spanned>,
-    /// or what it does to the rows.
-    pub moved: Option<Moved>,
-    pub shrinkage: Option<[f64; 2]>,
-    pub explained: Option<f64>,
-    pub skipped: Option<usize>,
-}
-
-impl Made {
-    pub(crate) fn plain(affine: Affine, norm: f64) -> Self {
-        Self {
-            affine,
-            norm,
-            gate: None,
-            gate_shrinkage: None,
-            optimality: None,
-            entropic: None,
-            erasure: None,
-            control: None,
-            mixture: None,
-            calibration: None,
-            basis: None,
-            spanned: None,
-            moved: None,
-            shrinkage: None,
-            explained: None,
-            skipped: None,
-        }
-    }
 }
 
 fn estimate(
@@ -268,36 +157,24 @@ fn estimate(
                 _ => (None, None),
             };
             let PcaOt { affine, optimality, shrinkage, axes, spanned, moved } = of;
-            let outside = if options.components < d { 1.0 } else { 0.0 };
-            let explained = axes.eigenvalues.iter().sum::<f64>() / axes.total;
+            let explained = axes.explained();
             let (gate, gate_shrinkage) = made.unzip();
             Made {
-                norm: optimality.max_eigenvalue.max(outside),
-                affine,
                 gate,
                 gate_shrinkage,
                 calibration,
-                optimality: Some(optimality),
-                basis: Some(axes.basis),
                 spanned,
                 moved,
-                shrinkage: Some(shrinkage),
-                explained: Some(explained),
-                mixture: None,
-                entropic: None,
-                erasure: None,
-                control: None,
-                skipped: None,
+                ..Made::in_axes(affine, optimality, axes.basis, shrinkage, explained)
             }
         }
         Method::Mixture => {
             let axes = axes(pair, span, options)?;
             let MixtureOt { affine, laws, norm } = mixture_ot(pair, &axes, options)?;
-            let outside = if options.components < d { 1.0 } else { 0.0 };
             Made {
                 mixture: Some(laws),
-                explained: Some(axes.eigenvalues.iter().sum::<f64>() / axes.total),
-                ..Made::plain(affine, norm.max(outside))
+                explained: Some(axes.explained()),
+                ..Made::plain(affine, norm.max(norm_beside(options.components, d)))
             }
         }
         Method::Ot => {
@@ -342,37 +219,6 @@ fn estimate(
     })
 }
 
-/// A map in all dimensions between two regularised Gaussians: [`Method::Entropic`], [`Method::Whitening`], else the
-/// optimal one.
-pub(crate) fn between(
-    method: Method,
-    source: &Gaussian,
-    target: &Gaussian,
-    shrinkage: [f64; 2],
-    options: &FitOptions,
-) -> Result<Made, TransportError> {
-    let made = match method {
-        Method::Entropic => {
-            let map = entropic(source, target, options.entropic_sigma.sigma(source, target))?;
-            let laws = map.laws().clone();
-            Made { entropic: Some(laws.clone()), ..Made::plain(map.affine(), laws.max_eigenvalue) }
-        }
-        Method::Whitening => {
-            let made = whitening(source, target)?;
-            Made { control: Some(made.control), ..Made::plain(made.affine, made.norm) }
-        }
-        _ => {
-            let map = monge(source, target)?;
-            let optimality = map.optimality().clone();
-            Made {
-                optimality: Some(optimality.clone()),
-                ..Made::plain(map.affine(), optimality.max_eigenvalue)
-            }
-        }
-    };
-    Ok(Made { shrinkage: Some(shrinkage), ..made })
-}
-
 /// The gate and its shrinkages, and the calibration if one was asked for: then the gate has axes of its own.
 #[expect(clippy::type_complexity, reason = "three things, each optional")]
 fn gate_of(
@@ -405,55 +251,4 @@ fn gaussians(
     let gaussian = |rows| Gaussian::estimate(rows, options.covariance, options.shrinkage, reg);
     let ((source, a), (target, b)) = (gaussian(pair.source)?, gaussian(pair.target)?);
     Ok((source, target, [a, b]))
-}
-
-pub(crate) fn checked<'a>(
-    side: Side,
-    samples: impl Into<Samples<'a>>,
-    least: usize,
-) -> Result<Rows<'a>, TransportError> {
-    let samples = samples.into();
-    Rows::within(LIMIT, least, samples.rows())
-        .and_then(|rows| samples.weights().map_or(Ok(rows), |weights| rows.with_weights(weights)))
-        .map_err(|error| match error {
-            LinalgError::Magnitude { row, column, value, limit } => {
-                TransportError::Magnitude { side, row, column, value, limit }
-            }
-            error => TransportError::Rows { side, error },
-        })
-}
-
-/// `|T(m_s) - m_t|`, in the coordinates in which the map is optimal, relative to the size of means and spread.
-pub(crate) fn check_mean(
-    [source, target]: [&[f64]; 2],
-    map: &RowMap,
-    basis: Option<&Mat<f64>>,
-    optimality: &mut Optimality,
-) -> Result<(), TransportError> {
-    let moved = match map.affine() {
-        // What such a map does to its own centre can be read off it.
-        Affine::LowRank(map) if map.mean == source => {
-            source.iter().zip(&map.offset).map(|(m, offset)| map.scale * m + offset).collect()
-        }
-        _ => {
-            let mut moved = source.to_vec();
-            map.apply_rows(MatMut::from_row_major_slice_mut(&mut moved, 1, map.dim()), 1.0)?;
-            moved
-        }
-    };
-    let off = Mat::from_fn(map.dim(), 1, |j, _| moved[j] - target[j]);
-    let off = match basis {
-        Some(basis) => transpose_product(basis.as_ref(), off.as_ref()),
-        None => off,
-    };
-    let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let size = norm(source).max(norm(target)).max(optimality.w2_squared.sqrt());
-    let found = if size > 0.0 { brenier_linalg::squared_norm(off.as_ref()).sqrt() / size } else { 0.0 };
-    optimality.push_forward_mean = found;
-    let allowed = optimality.tolerance * optimality.max_eigenvalue.max(1.0);
-    if found <= allowed {
-        Ok(())
-    } else {
-        Err(TransportError::Certificate { law: "T(m_s) = m_t", found, allowed })
-    }
 }

@@ -1,7 +1,8 @@
 use crate::baselines::{act_between, projection_between, shift_between};
-use crate::fit::{LIMIT, Made, between, check_mean};
 use crate::gate::gate_between;
 use crate::leace::{Pooled, erasure};
+use crate::made::{Made, between};
+use crate::pair::LIMIT;
 use crate::pca_ot::{InAxes, middle, weights};
 use crate::ppca::latent_of;
 use crate::sketch::Known;
@@ -9,7 +10,6 @@ use crate::{Certificate, Covariance, Fit, FitOptions, Gaussian, Method, Shrinkag
 use brenier_linalg::{
     LinalgError, Moments, Rows, effective_rank, oas_of_factor, pca, product, reduce, transpose_product,
 };
-use brenier_map::RowMap;
 use faer::{Mat, MatRef};
 
 impl Gaussian {
@@ -92,50 +92,18 @@ pub fn fit_moments(
     let known = Known { moments: [source, target], gaussians, covariance };
     let [from, to] = &known.gaussians;
 
-    let mut made = estimate(method, &known, options)?;
-    let mut map = RowMap::new(made.affine)?;
-    if let Some(optimality) = made.optimality.as_mut().or(made.control.as_mut()) {
-        check_mean([from.mean(), to.mean()], &map, made.basis.as_ref(), optimality)?;
-    }
-    if let Some(gate) = made.gate {
-        map = map.with_gate(gate)?;
-    }
-    let (train, sketch) = known.measure(&map, made.norm)?;
-    let regularised =
-        matches!(method, Method::PcaOt | Method::Gated | Method::Ot | Method::Entropic | Method::Whitening);
+    let made = estimate(method, &known, options)?;
+    let means = || [from.mean().to_vec(), to.mean().to_vec()];
+    let sealed = made.seal(method, [source.count(), target.count()], means, options)?;
+    let (train, sketch) = known.measure(&sealed.map, sealed.certificate.norm)?;
     let certificate = Certificate {
-        method,
-        dim: from.dim(),
-        source_rows: source.count(),
-        target_rows: target.count(),
-        effective_rows: None,
-        covariance: match covariance {
-            Covariance::Sample => "sample".to_owned(),
-            Covariance::Population => "population".to_owned(),
-        },
-        components: method.uses_components().then_some(options.components),
-        explained: made.explained,
-        shift: method.uses_components().then_some(options.shift),
-        shrinkage: made.shrinkage,
-        gate_shrinkage: made.gate_shrinkage,
-        reg_abs: if regularised { options.reg_abs.unwrap_or(0.0) } else { 0.0 },
-        latent: options.latent.filter(|_| method.uses_latent()),
         effective_rank_source: effective_rank(from.factor()),
         effective_rank_target: effective_rank(to.factor()),
-        norm: made.norm,
-        skipped: made.skipped,
-        optimality: made.optimality,
-        entropic: made.entropic,
-        erasure: made.erasure,
-        control: made.control,
-        mixture: None,
-        calibration: None,
-        bootstrap: None,
         sketch: Some(sketch),
         train,
-        held_out: None,
+        ..sealed.certificate
     };
-    Ok(Fit { map, certificate, method })
+    Ok(Fit { map: sealed.map, certificate, method })
 }
 
 fn refuse_what_needs_rows(method: Method, options: &FitOptions) -> Result<(), TransportError> {
@@ -216,7 +184,6 @@ fn estimate(method: Method, known: &Known<'_>, options: &FitOptions) -> Result<M
     Ok(match method {
         Method::PcaOt | Method::Gated => {
             let axes = Axes::of(known, options)?;
-            let k = axes.basis.ncols();
             let along = |roots: Option<&[f64]>| {
                 [source, target].map(|of| of.along(axes.basis.as_ref(), &axes.center, roots))
             };
@@ -234,16 +201,11 @@ fn estimate(method: Method, known: &Known<'_>, options: &FitOptions) -> Result<M
                 Ok::<_, TransportError>((gate, shrinkage))
             });
             let (gate, gate_shrinkage) = gate.transpose()?.unzip();
-            let outside = if k < d { 1.0 } else { 0.0 };
-            let norm = optimality.max_eigenvalue.max(outside);
+            let explained = axes.eigenvalues.iter().sum::<f64>() / axes.total;
             Made {
                 gate,
                 gate_shrinkage,
-                optimality: Some(optimality),
-                explained: Some(axes.eigenvalues.iter().sum::<f64>() / axes.total),
-                basis: Some(axes.basis),
-                shrinkage: Some(shrinkage),
-                ..Made::plain(affine, norm)
+                ..Made::in_axes(affine, optimality, axes.basis, shrinkage, explained)
             }
         }
         Method::Leace => {

@@ -1,4 +1,4 @@
-use crate::fit::Pair;
+use crate::pair::Pair;
 use crate::pca_ot::middle;
 use crate::samples::along;
 use crate::{FitOptions, Method, Shrinkage, TransportError};

@@ -1,6 +1,6 @@
 use crate::em::{MixtureReport, fit_mixture};
-use crate::fit::Pair;
 use crate::mixture::{pieces, resting};
+use crate::pair::Pair;
 use crate::pca_ot::Axes;
 use crate::{FitOptions, Shift, TransportError, mixture_plan};
 use brenier_linalg::{mean, product, transpose_product};

@@ -1,5 +1,5 @@
 use crate::certificate::Optimality;
-use crate::fit::Pair;
+use crate::pair::Pair;
 use crate::samples::along;
 use crate::span::{Moved, Span, Spanned};
 use crate::{FitOptions, Gaussian, Pooling, Shift, Side, TransportError, monge};
@@ -39,6 +39,11 @@ pub(crate) struct Axes {
 }
 
 impl Axes {
+    /// The share of the variance along these axes.
+    pub(crate) fn explained(&self) -> f64 {
+        self.eigenvalues.iter().sum::<f64>() / self.total
+    }
+
     pub(crate) fn weights(&self, side: Side) -> Option<&[f64]> {
         self.weights[usize::from(side == Side::Target)].as_deref()
     }

@@ -1,4 +1,3 @@
-use crate::fit::Pair;
 use crate::{Side, TransportError};
 use brenier_linalg::{LinalgError, Rows, Weights};
 use faer::{Mat, MatRef};
@@ -138,7 +137,7 @@ impl<'a> Kept<'a> {
         if weights.positive() == raw.len() {
             return Ok(Self::Whole(samples));
         }
-        crate::fit::checked(side, samples, 1)?;
+        crate::pair::checked(side, samples, 1)?;
         let places: Vec<usize> = (0..raw.len()).filter(|&i| raw[i] > 0.0).collect();
         Ok(Self::Part(Owned::pick(samples, &places)))
     }
@@ -148,50 +147,5 @@ impl<'a> Kept<'a> {
             Self::Whole(samples) => *samples,
             Self::Part(owned) => owned.samples(),
         }
-    }
-}
-
-impl<'a> Pair<'a> {
-    /// The same without weights if these are all one number.
-    pub(crate) fn without_equal_weights(self) -> Result<Self, LinalgError> {
-        let one = |rows: Rows<'_>| rows.weights().map_or(1.0, |weights| weights.raw()[0]);
-        let first = one(self.source);
-        let equal = |rows: Rows<'_>| {
-            rows.weights().map_or(first == 1.0, |weights| weights.raw().iter().all(|&w| w == first))
-        };
-        if self.weighted() && equal(self.source) && equal(self.target) {
-            return Ok(Self {
-                source: Rows::new(self.source.view())?,
-                target: Rows::new(self.target.view())?,
-            });
-        }
-        Ok(self)
-    }
-
-    /// Whether any row has a weight.
-    pub(crate) fn weighted(&self) -> bool {
-        self.source.weights().is_some() || self.target.weights().is_some()
-    }
-
-    /// The source's share of the weight of all rows.
-    pub(crate) fn share(&self) -> f64 {
-        if !self.weighted() {
-            return self.source.count() as f64 / (self.source.count() + self.target.count()) as f64;
-        }
-        // Each over the larger, lest the sum overflow.
-        let (s, t) = (self.source.total_weight(), self.target.total_weight());
-        let largest = s.max(t);
-        (s / largest) / (s / largest + t / largest)
-    }
-
-    /// The weights of all rows of both classes, the source's first: in each class shares of its own share.
-    pub(crate) fn shares(&self, share_of_source: f64) -> Vec<f64> {
-        let of = |rows: Rows<'_>, share: f64| match rows.weights() {
-            Some(weights) => weights.shares().into_iter().map(|w| share * w).collect(),
-            None => vec![share / rows.count() as f64; rows.count()],
-        };
-        let mut all = of(self.source, share_of_source);
-        all.extend(of(self.target, 1.0 - share_of_source));
-        all
     }
 }

@@ -1,5 +1,5 @@
 use crate::bootstrap::coordinates;
-use crate::fit::{Pair, checked_pair};
+use crate::pair::{Pair, checked_pair};
 use crate::pca_ot::pca_ot;
 use crate::samples::{Kept, Owned, along};
 use crate::{FitOptions, Gaussian, Samples, Side, TransportError, w2};

@@ -6,7 +6,7 @@
 //! out of the rows once, at the end. No copy of the rows is made, centred or other.
 
 use crate::certificate::{GateQuality, Gated, Quality};
-use crate::fit::Pair;
+use crate::pair::Pair;
 use crate::{Covariance, TransportError};
 use brenier_linalg::{
     LinalgError, gram_of_stack, mean, nuclear_norm, product, product_with_transpose, squared_norm,

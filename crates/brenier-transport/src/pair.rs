@@ -1,0 +1,99 @@
+//! What a fit is given: rows of two classes, checked.
+
+use crate::{Samples, Side, TransportError};
+use brenier_linalg::{LinalgError, Rows};
+
+/// Largest magnitude of an input: sums of its fourth power over any number of rows stay finite.
+pub(crate) const LIMIT: f64 = 1e60;
+
+/// Checked source and target of one width.
+pub(crate) struct Pair<'a> {
+    pub source: Rows<'a>,
+    pub target: Rows<'a>,
+}
+
+impl<'a> Pair<'a> {
+    pub(crate) fn dim(&self) -> usize {
+        self.source.width()
+    }
+
+    pub(crate) fn same_width(&self, side: Side, rows: Rows<'_>) -> Result<(), TransportError> {
+        if rows.width() == self.dim() {
+            Ok(())
+        } else {
+            Err(TransportError::Widths { side, expected: self.dim(), found: rows.width() })
+        }
+    }
+
+    /// The same without weights if these are all one number.
+    pub(crate) fn without_equal_weights(self) -> Result<Self, LinalgError> {
+        let one = |rows: Rows<'_>| rows.weights().map_or(1.0, |weights| weights.raw()[0]);
+        let first = one(self.source);
+        let equal = |rows: Rows<'_>| {
+            rows.weights().map_or(first == 1.0, |weights| weights.raw().iter().all(|&w| w == first))
+        };
+        if self.weighted() && equal(self.source) && equal(self.target) {
+            return Ok(Self {
+                source: Rows::new(self.source.view())?,
+                target: Rows::new(self.target.view())?,
+            });
+        }
+        Ok(self)
+    }
+
+    /// Whether any row has a weight.
+    pub(crate) fn weighted(&self) -> bool {
+        self.source.weights().is_some() || self.target.weights().is_some()
+    }
+
+    /// The source's share of the weight of all rows.
+    pub(crate) fn share(&self) -> f64 {
+        if !self.weighted() {
+            return self.source.count() as f64 / (self.source.count() + self.target.count()) as f64;
+        }
+        // Each over the larger, lest the sum overflow.
+        let (s, t) = (self.source.total_weight(), self.target.total_weight());
+        let largest = s.max(t);
+        (s / largest) / (s / largest + t / largest)
+    }
+
+    /// The weights of all rows of both classes, the source's first: in each class shares of its own share.
+    pub(crate) fn shares(&self, share_of_source: f64) -> Vec<f64> {
+        let of = |rows: Rows<'_>, share: f64| match rows.weights() {
+            Some(weights) => weights.shares().into_iter().map(|w| share * w).collect(),
+            None => vec![share / rows.count() as f64; rows.count()],
+        };
+        let mut all = of(self.source, share_of_source);
+        all.extend(of(self.target, 1.0 - share_of_source));
+        all
+    }
+}
+
+/// Source and target, each checked, of one width.
+pub(crate) fn checked_pair<'a>(
+    source: impl Into<Samples<'a>>,
+    target: impl Into<Samples<'a>>,
+    least: usize,
+) -> Result<Pair<'a>, TransportError> {
+    let pair =
+        Pair { source: checked(Side::Source, source, least)?, target: checked(Side::Target, target, least)? };
+    pair.same_width(Side::Target, pair.target)?;
+    Ok(pair.without_equal_weights()?)
+}
+
+/// Rows, and their weights if they have any, that a fit can work with.
+pub(crate) fn checked<'a>(
+    side: Side,
+    samples: impl Into<Samples<'a>>,
+    least: usize,
+) -> Result<Rows<'a>, TransportError> {
+    let samples = samples.into();
+    Rows::within(LIMIT, least, samples.rows())
+        .and_then(|rows| samples.weights().map_or(Ok(rows), |weights| rows.with_weights(weights)))
+        .map_err(|error| match error {
+            LinalgError::Magnitude { row, column, value, limit } => {
+                TransportError::Magnitude { side, row, column, value, limit }
+            }
+            error => TransportError::Rows { side, error },
+        })
+}

@@ -1,14 +1,12 @@
-use crate::{Gaussian, Side, TransportError};
+use crate::joint::{Joint, JointMap, TOLERANCE, asymmetry, extremes, ratio};
+use crate::{Gaussian, TransportError};
 use brenier_linalg::{
-    JointBasis, gram, joint_basis, product, product_with_transpose, relative_floor, squared_norm,
-    squared_norm_of_gram, symmetric_eigen, symmetrize, thin_svd,
+    gram, product, product_with_transpose, relative_floor, squared_norm, squared_norm_of_gram,
+    symmetric_eigen, symmetrize, thin_svd,
 };
-use brenier_map::{Affine, Dense, LowRank};
+use brenier_map::Affine;
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
-
-/// How many times the rounding of one sum the laws may be off, at a condition number of 1.
-const TOLERANCE: f64 = 100.0;
 
 /// The blur of entropic transport, sigma.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,11 +61,7 @@ pub struct EntropicLaws {
 /// The barycentric map of the entropic plan between two Gaussians, `T(x) = E[y | x] = m_t + E (x - m_s)`.
 #[derive(Debug, Clone)]
 pub struct Entropic {
-    source_mean: Vec<f64>,
-    target_mean: Vec<f64>,
-    scale: f64,
-    basis: JointBasis,
-    matrix: Mat<f64>,
+    map: JointMap,
     laws: EntropicLaws,
 }
 
@@ -97,10 +91,7 @@ pub struct Entropic {
 /// 2-Wasserstein distance between Gaussian measures", Inf. Geom. 5, 2022; A.-A. Pooladian & J. Niles-Weed, "Entropic
 /// estimation of optimal transport maps", 2021 (the barycentric map off the sample).
 pub fn entropic(source: &Gaussian, target: &Gaussian, sigma: f64) -> Result<Entropic, TransportError> {
-    let d = source.dim();
-    if d != target.dim() {
-        return Err(TransportError::Widths { side: Side::Target, expected: d, found: target.dim() });
-    }
+    source.same_width(target)?;
     let points = source.trace() == 0.0 && target.trace() == 0.0;
     if !(sigma.is_finite() && (sigma > 0.0 || (sigma == 0.0 && points))) {
         return Err(TransportError::Option {
@@ -109,24 +100,24 @@ pub fn entropic(source: &Gaussian, target: &Gaussian, sigma: f64) -> Result<Entr
             expected: "a finite number above 0",
         });
     }
-    let basis = joint_basis(source.factor(), target.factor())?;
-    let (of_source, of_target) = (source.factor_in(&basis), target.factor_in(&basis));
+    let joint = Joint::of(source, target)?;
+    let (of_source, of_target) = (joint.of_source.as_ref(), joint.of_target.as_ref());
     let square = sigma * sigma;
     // c^2 are the eigenvalues of F_t S_s F_t^T.
     let k = |c: f64| 1.0 / (c.hypot(0.5 * square) + 0.5 * square);
 
     // F_s F_t^T, whose right singular vectors are the eigenvectors of F_t S_s F_t^T; those that it leaves out have
     // c = 0, and k(0) = 1 / sigma^2.
-    let across = thin_svd(product_with_transpose(of_source.as_ref(), of_target.as_ref()).as_ref())?;
+    let across = thin_svd(product_with_transpose(of_source, of_target).as_ref())?;
     let all = of_target.nrows() == across.values.len();
     let rest = if all || square == 0.0 { 0.0 } else { k(0.0) };
     let weigh = |c: f64| if square == 0.0 && c == 0.0 { 0.0 } else { k(c) - rest };
-    let turned = product(across.right.transpose(), of_target.as_ref());
+    let turned = product(across.right.transpose(), of_target);
     let weighed =
         Mat::from_fn(turned.nrows(), turned.ncols(), |i, j| weigh(across.values[i]) * turned[(i, j)]);
     let mut matrix = product(turned.transpose(), weighed.as_ref());
     if rest > 0.0 {
-        matrix += rest * gram(of_target.as_ref().transpose());
+        matrix += rest * gram(of_target.transpose());
     }
     symmetrize(&mut matrix);
 
@@ -135,22 +126,16 @@ pub fn entropic(source: &Gaussian, target: &Gaussian, sigma: f64) -> Result<Entr
     let largest = across.values.first().copied().unwrap_or(0.0);
     let smallest = if all { across.values.last().copied().unwrap_or(0.0) } else { 0.0 };
     let condition = if square > 0.0 { (largest + square) / (smallest + square) } else { 1.0 };
-    let dim = d.max(of_source.nrows()).max(of_target.nrows());
-    let outside = (d - basis.rank) as f64;
-    let apart: f64 = source.mean().iter().zip(target.mean()).map(|(x, y)| (x - y) * (x - y)).sum();
+    let outside = joint.rest() * cost_of((e_s * e_t).sqrt(), square);
     let blurred: f64 = across.values.iter().map(|&c| cost_of(c, square)).sum();
-    let laws = EntropicLaws {
+    let mut laws = EntropicLaws {
         sigma,
-        tolerance: TOLERANCE * relative_floor(dim + 16) * condition,
-        cost: apart + source.trace() + target.trace()
-            - blurred
-            - outside * cost_of((e_s * e_t).sqrt(), square),
+        tolerance: TOLERANCE * relative_floor(joint.longest() + 16) * condition,
+        cost: source.apart(target) + source.trace() + target.trace() - blurred - outside,
         ..EntropicLaws::default()
     };
-    let (source_mean, target_mean) = (source.mean().to_vec(), target.mean().to_vec());
-    let mut map = Entropic { source_mean, target_mean, scale, basis, matrix, laws };
-    map.prove(source, target, of_source.as_ref(), of_target.as_ref())?;
-    Ok(map)
+    prove(&mut laws, &joint, [source, target], scale, matrix.as_ref())?;
+    Ok(Entropic { map: joint.map(scale, matrix), laws })
 }
 
 impl Entropic {
@@ -174,71 +159,52 @@ impl Entropic {
 
     /// The map as a row operator: a multiple of the identity (0 for a target without an isotropic part) plus rank `r`.
     pub fn affine(&self) -> Affine {
-        let (from, to) = (&self.source_mean, &self.target_mean);
-        let Some(vectors) = &self.basis.vectors else {
-            let moved = product(self.matrix.as_ref(), Mat::from_fn(from.len(), 1, |j, _| from[j]).as_ref());
-            let bias = to.iter().enumerate().map(|(i, m)| m - moved[(i, 0)]).collect();
-            return Affine::Dense(Dense { matrix: self.matrix.clone(), bias });
-        };
-        let mut inner = self.matrix.clone();
-        for i in 0..inner.nrows() {
-            inner[(i, i)] -= self.scale;
-        }
-        Affine::LowRank(LowRank {
-            scale: self.scale,
-            mean: from.clone(),
-            offset: to.iter().zip(from).map(|(t, s)| t - self.scale * s).collect(),
-            u: product(vectors.as_ref(), inner.as_ref()),
-            v: vectors.clone(),
-        })
+        self.map.affine()
+    }
+}
+
+/// Measures the laws of an entropic map, `e` in the joint span and `c` times the identity outside it, and refuses one that
+/// breaks them.
+fn prove(
+    laws: &mut EntropicLaws,
+    joint: &Joint<'_>,
+    [source, target]: [&Gaussian; 2],
+    c: f64,
+    e: MatRef<'_, f64>,
+) -> Result<(), TransportError> {
+    let (of_target, rest) = (joint.of_target.as_ref(), joint.rest());
+    let (e_s, e_t) = (source.isotropic(), target.isotropic());
+    let square = laws.sigma * laws.sigma;
+
+    let pushed = product(joint.of_source.as_ref(), e);
+    let mut off = gram(pushed.as_ref().transpose()) - gram(of_target.transpose());
+    let short = (squared_norm(off.as_ref()) + rest * (c * c * e_s - e_t).powi(2)).sqrt();
+    off += square * e;
+    let broken = (squared_norm(off.as_ref()) + rest * (c * c * e_s + square * c - e_t).powi(2)).sqrt();
+    let size = (squared_norm_of_gram(of_target) + rest * e_t * e_t).sqrt();
+    let kept = squared_norm(pushed.as_ref()) + rest * c * c * e_s;
+    let mut eigenvalues = symmetric_eigen(e)?.values;
+    if rest > 0.0 {
+        eigenvalues.push(c);
     }
 
-    /// Measures the laws of an entropic map and refuses one that breaks them.
-    fn prove(
-        &mut self,
-        source: &Gaussian,
-        target: &Gaussian,
-        of_source: MatRef<'_, f64>,
-        of_target: MatRef<'_, f64>,
-    ) -> Result<(), TransportError> {
-        let e = self.matrix.as_ref();
-        let rest = (source.dim() - self.basis.rank) as f64;
-        let (e_s, e_t, c) = (source.isotropic(), target.isotropic(), self.scale);
-        let square = self.laws.sigma * self.laws.sigma;
-
-        let pushed = product(of_source, e);
-        let mut off = gram(pushed.as_ref().transpose()) - gram(of_target.transpose());
-        let short = (squared_norm(off.as_ref()) + rest * (c * c * e_s - e_t).powi(2)).sqrt();
-        off += square * e;
-        let broken = (squared_norm(off.as_ref()) + rest * (c * c * e_s + square * c - e_t).powi(2)).sqrt();
-        let size = (squared_norm_of_gram(of_target) + rest * e_t * e_t).sqrt();
-        let kept = squared_norm(pushed.as_ref()) + rest * c * c * e_s;
-        let mut eigenvalues = symmetric_eigen(e)?.values;
-        if rest > 0.0 {
-            eigenvalues.push(c);
+    laws.optimality = ratio(broken, size);
+    laws.push_forward_covariance = ratio(short, size);
+    laws.symmetry = asymmetry(e);
+    [laws.min_eigenvalue, laws.max_eigenvalue] = extremes(&eigenvalues);
+    let all = target.trace();
+    laws.variance_kept = (all > 0.0).then(|| kept / all);
+    let negative = ratio((-laws.min_eigenvalue).max(0.0), laws.max_eigenvalue.max(0.0));
+    for (law, found) in [
+        ("E S_s E + sigma^2 E = S_t", laws.optimality),
+        ("E = E^T", laws.symmetry),
+        ("E positive semi-definite", negative),
+    ] {
+        if found.is_nan() || found > laws.tolerance {
+            return Err(TransportError::Certificate { law, found, allowed: laws.tolerance });
         }
-
-        let laws = &mut self.laws;
-        laws.optimality = ratio(broken, size);
-        laws.push_forward_covariance = ratio(short, size);
-        laws.symmetry =
-            ratio(squared_norm((e.to_owned() - e.transpose()).as_ref()).sqrt(), squared_norm(e).sqrt());
-        laws.min_eigenvalue = eigenvalues.iter().copied().fold(f64::INFINITY, f64::min);
-        laws.max_eigenvalue = eigenvalues.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let all = target.trace();
-        laws.variance_kept = (all > 0.0).then(|| kept / all);
-        let negative = ratio((-laws.min_eigenvalue).max(0.0), laws.max_eigenvalue.max(0.0));
-        for (law, found) in [
-            ("E S_s E + sigma^2 E = S_t", laws.optimality),
-            ("E = E^T", laws.symmetry),
-            ("E positive semi-definite", negative),
-        ] {
-            if found.is_nan() || found > laws.tolerance {
-                return Err(TransportError::Certificate { law, found, allowed: laws.tolerance });
-            }
-        }
-        Ok(())
     }
+    Ok(())
 }
 
 /// What one singular value `c` of `F_s F_t^T` takes off the cost: `2 c` at `sigma = 0`, and 0 at `c = 0`.
@@ -251,8 +217,4 @@ fn cost_of(c: f64, square: f64) -> f64 {
     let saved = c * c / (h + 0.5 * square);
     let entropy = if square > 0.0 { square * (saved / square).ln_1p() } else { 0.0 };
     2.0 * saved - entropy
-}
-
-fn ratio(part: f64, whole: f64) -> f64 {
-    if whole > 0.0 { part / whole } else { part }
 }

@@ -1,4 +1,4 @@
-use crate::{Covariance, Samples, Shrinkage, TransportError};
+use crate::{Covariance, Samples, Shrinkage, Side, TransportError};
 use brenier_linalg::{
     JointBasis, LinalgError, Rows, center, factor, joint_basis, mean, nuclear_norm_of_product, product,
     reduce, squared_norm, symmetric_root,
@@ -108,6 +108,18 @@ impl Gaussian {
         squared_norm(self.factor()) + self.dim() as f64 * self.isotropic
     }
 
+    pub(crate) fn same_width(&self, target: &Self) -> Result<(), TransportError> {
+        if self.dim() == target.dim() {
+            return Ok(());
+        }
+        Err(TransportError::Widths { side: Side::Target, expected: self.dim(), found: target.dim() })
+    }
+
+    /// The squared distance of the two means.
+    pub(crate) fn apart(&self, other: &Self) -> f64 {
+        self.mean.iter().zip(&other.mean).map(|(x, y)| (x - y) * (x - y)).sum()
+    }
+
     /// A factor of the covariance in the coordinates of an orthonormal basis `[d, r]` (or of the identity):
     /// `[F Q; sqrt(e) I]`, `[m + r, r]`, or `[m, r]` for `e = 0`.
     pub(crate) fn factor_in(&self, basis: &JointBasis) -> Mat<f64> {
@@ -143,11 +155,8 @@ impl Gaussian {
 /// References: D. C. Dowson & B. V. Landau, "The Fréchet distance between multivariate normal distributions",
 /// J. Multivariate Anal. 12, 1982; A. Takatsu, "Wasserstein geometry of Gaussian measures", Osaka J. Math. 48, 2011.
 pub fn w2(a: &Gaussian, b: &Gaussian) -> Result<f64, TransportError> {
+    a.same_width(b)?;
     let d = a.dim();
-    if d != b.dim() {
-        return Err(TransportError::Widths { side: crate::Side::Target, expected: d, found: b.dim() });
-    }
-    let apart: f64 = a.mean.iter().zip(&b.mean).map(|(x, y)| (x - y) * (x - y)).sum();
     let spread = if a.isotropic == 0.0 && b.isotropic == 0.0 {
         bures_squared(a.factor(), b.factor())?
     } else {
@@ -155,7 +164,7 @@ pub fn w2(a: &Gaussian, b: &Gaussian) -> Result<f64, TransportError> {
         let rest = (d - basis.rank) as f64 * (a.isotropic.sqrt() - b.isotropic.sqrt()).powi(2);
         rest + bures_squared(a.factor_in(&basis).as_ref(), b.factor_in(&basis).as_ref())?
     };
-    Ok((apart + spread).sqrt())
+    Ok((a.apart(b) + spread).sqrt())
 }
 
 /// `tr S_a + tr S_b - 2 |F_a F_b^T|_*`, at least 0.

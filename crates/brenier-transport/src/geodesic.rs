@@ -1,4 +1,4 @@
-use crate::{Gaussian, Side, TransportError};
+use crate::{Gaussian, TransportError};
 use brenier_linalg::{
     JointBasis, LinalgError, joint_basis, product, product_with_transpose, reduce, squared_norm, thin_svd,
 };
@@ -54,10 +54,7 @@ pub struct Barycenter {
 /// Panaretos & Y. Zemel, "Procrustes metrics on covariance operators and optimal transportation of Gaussian
 /// processes", Sankhya A 81, 2019 (the turned factors).
 pub fn geodesic(a: &Gaussian, b: &Gaussian, t: f64) -> Result<Gaussian, TransportError> {
-    let d = a.dim();
-    if d != b.dim() {
-        return Err(TransportError::Widths { side: Side::Target, expected: d, found: b.dim() });
-    }
+    a.same_width(b)?;
     if !(0.0..=1.0).contains(&t) {
         return Err(TransportError::Option { name: "t", found: t, expected: "a number in 0..=1" });
     }
@@ -111,9 +108,7 @@ pub fn barycenter(of: &[(f64, Gaussian)], options: &BarycenterOptions) -> Result
         return refuse("barycenter", 0.0, "one Gaussian or more");
     };
     let d = first.dim();
-    if let Some((_, other)) = of.iter().find(|(_, gaussian)| gaussian.dim() != d) {
-        return Err(TransportError::Widths { side: Side::Target, expected: d, found: other.dim() });
-    }
+    of.iter().try_for_each(|(_, other)| first.same_width(other))?;
     if let Some((weight, _)) = of.iter().find(|(weight, _)| !(weight.is_finite() && *weight >= 0.0)) {
         return refuse("weight", *weight, "a finite number of 0 or more");
     }

@@ -1,14 +1,12 @@
+use crate::joint::{Range, TOLERANCE};
 use crate::pair::Pair;
 use crate::pca_ot::middle;
 use crate::samples::along;
 use crate::{FitOptions, Method, Shrinkage, TransportError};
-use brenier_linalg::{joint_basis, mean, product, relative_floor, squared_norm, thin_svd, transpose_product};
+use brenier_linalg::{joint_basis, mean, product, relative_floor, squared_norm, transpose_product};
 use brenier_map::{Affine, LowRank};
 use faer::Mat;
 use serde::{Deserialize, Serialize};
-
-/// How many times the rounding of one sum the laws may be off, at a condition number of 1.
-const TOLERANCE: f64 = 100.0;
 
 /// What an erasure obeys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -119,13 +117,10 @@ pub(crate) fn erasure(of: Pooled) -> Result<Leace, TransportError> {
         Some(vectors) => product(pooled.as_ref(), vectors.as_ref()),
         None => pooled.clone(),
     };
-    let svd = thin_svd(rows.as_ref())?;
-    let largest = svd.values.first().copied().unwrap_or(0.0);
-    let floor = relative_floor(d.max(m));
-    let kept = svd.values.iter().take_while(|&&s| s > 0.0 && s * s > floor * largest * largest).count();
-    let axes = svd.right.as_ref().subcols(0, kept);
+    let range = Range::of(rows.as_ref(), d)?;
+    let (kept, axes, deviations) = (range.kept, range.axes(), range.deviations());
     let level = intensity * squared_norm(pooled.as_ref()) / d as f64;
-    let variance = |i: usize| (1.0 - intensity) * svd.values[i] * svd.values[i] + level;
+    let variance = |i: usize| (1.0 - intensity) * deviations[i] * deviations[i] + level;
 
     // r and v = S^+ r along the axes; r lies in the span of the rows.
     let direction = transpose_product(axes, inside(&apart).as_ref());

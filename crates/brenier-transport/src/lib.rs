@@ -88,6 +88,7 @@ mod fit_moments;
 mod gate;
 mod gaussian;
 mod geodesic;
+mod joint;
 mod leace;
 mod made;
 mod mixture;

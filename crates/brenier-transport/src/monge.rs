@@ -1,15 +1,9 @@
 use crate::certificate::Optimality;
-use crate::gaussian::bures_squared;
-use crate::{Gaussian, Side, TransportError};
-use brenier_linalg::{
-    JointBasis, gram, joint_basis, product, product_with_transpose, relative_floor, squared_norm,
-    squared_norm_of_gram, symmetric_eigen, symmetrize, thin_svd,
-};
-use brenier_map::{Affine, Dense, LowRank};
-use faer::{Mat, MatRef};
-
-/// How many times the rounding of one sum the laws may be off, at a condition number of 1.
-const TOLERANCE: f64 = 100.0;
+use crate::joint::{Joint, JointMap, TOLERANCE, extremes, ratio};
+use crate::{Gaussian, TransportError};
+use brenier_linalg::{gram, product, relative_floor, symmetric_eigen, symmetrize, thin_svd};
+use brenier_map::Affine;
+use faer::Mat;
 
 /// The optimal map between two Gaussians,
 ///
@@ -20,11 +14,7 @@ const TOLERANCE: f64 = 100.0;
 /// with `Q` (`[d, r]`) an orthonormal basis of the joint span of the two factors, and `A_r` the optimal map inside it.
 #[derive(Debug, Clone)]
 pub struct Monge {
-    source_mean: Vec<f64>,
-    target_mean: Vec<f64>,
-    scale: f64,
-    basis: JointBasis,
-    matrix: Mat<f64>,
+    map: JointMap,
     optimality: Optimality,
 }
 
@@ -54,74 +44,31 @@ pub struct Monge {
 /// G. Peyré & M. Cuturi, "Computational Optimal Transport", 2019, remark 2.31; C. Bouveyron & M. Corneli, 2026 (the
 /// low-rank-plus-isotropic form).
 pub fn monge(source: &Gaussian, target: &Gaussian) -> Result<Monge, TransportError> {
-    let d = source.dim();
-    if d != target.dim() {
-        return Err(TransportError::Widths { side: Side::Target, expected: d, found: target.dim() });
-    }
-    let basis = joint_basis(source.factor(), target.factor())?;
-    let r = basis.rank;
-    let (of_source, of_target) = (source.factor_in(&basis), target.factor_in(&basis));
-    // An isotropic source spreads the null space evenly; without one the null space cannot be moved but as a whole.
-    let scale = if source.isotropic > 0.0 { (target.isotropic / source.isotropic).sqrt() } else { 1.0 };
+    let joint = Joint::of(source, target)?;
+    let range = joint.range_of_source()?;
+    let (kept, s, scale) = (range.kept, range.deviations(), joint.scale());
 
-    let svd = thin_svd(of_source.as_ref())?;
-    let largest = svd.values.first().copied().unwrap_or(0.0);
-    let floor = relative_floor(d.max(of_source.nrows()));
-    let kept = svd.values.iter().take_while(|&&s| s > 0.0 && s * s > floor * largest * largest).count();
-    let range = svd.right.as_ref().subcols(0, kept);
-    let s = &svd.values[..kept];
-
-    let across = product(of_target.as_ref(), range);
+    let across = product(joint.of_target.as_ref(), range.axes());
     let across = Mat::from_fn(across.nrows(), kept, |i, j| across[(i, j)] * s[j]);
     let middle = thin_svd(across.as_ref())?;
     // diag(1/s) U diag(g) U^T diag(1/s), as a Gram matrix: exactly symmetric and positive semi-definite.
     let half =
         Mat::from_fn(kept, middle.values.len(), |i, j| middle.right[(i, j)] * middle.values[j].sqrt() / s[i]);
-    let mut inner = gram(half.as_ref());
-    let eigenvalues = symmetric_eigen(inner.as_ref())?.values;
-    // The identity on the null space, by way of I + V (. - I) V^T; without one there is no need to lose digits of a
-    // small A beside I.
-    let whole = kept == r;
-    if !whole {
-        for i in 0..kept {
-            inner[(i, i)] -= 1.0;
-        }
-    }
-    let mut matrix = product_with_transpose(product(range, inner.as_ref()).as_ref(), range);
-    if !whole {
-        for i in 0..r {
-            matrix[(i, i)] += 1.0;
-        }
-    }
+    let inner = gram(half.as_ref());
+    let mut all = symmetric_eigen(inner.as_ref())?.values;
+    let mut matrix = range.beside_identity(inner);
     symmetrize(&mut matrix);
 
-    let condition = if kept > 0 { (largest / s[kept - 1]).powi(2) } else { 1.0 };
-    let mut all = eigenvalues;
-    if kept < r {
+    if kept < joint.basis.rank {
         all.push(1.0);
     }
-    if r < d {
+    if joint.rest() > 0.0 {
         all.push(scale);
     }
-    let optimality = Optimality {
-        rank: kept,
-        floored: r - kept,
-        floor,
-        condition,
-        min_eigenvalue: all.iter().copied().fold(f64::INFINITY, f64::min),
-        max_eigenvalue: all.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        ..Optimality::default()
-    };
-    let mut map = Monge {
-        source_mean: source.mean.clone(),
-        target_mean: target.mean.clone(),
-        scale,
-        basis,
-        matrix,
-        optimality,
-    };
-    map.prove(source, target, of_source.as_ref(), of_target.as_ref(), range)?;
-    Ok(map)
+    let (mut optimality, sizes) = joint.measure(matrix.as_ref(), &range)?;
+    [optimality.min_eigenvalue, optimality.max_eigenvalue] = extremes(&all);
+    check_laws(&mut optimality, joint.longest(), sizes.target, sizes.source, sizes.cost)?;
+    Ok(Monge { map: joint.map(scale, matrix), optimality })
 }
 
 impl Monge {
@@ -132,97 +79,13 @@ impl Monge {
 
     /// `A`, `[d, d]`: for small dimensions, such as the K coordinates of a PCA.
     pub fn matrix(&self) -> Mat<f64> {
-        let d = self.source_mean.len();
-        match &self.basis.vectors {
-            None => self.matrix.clone(),
-            Some(vectors) => {
-                let mut out =
-                    product_with_transpose(self.correction(vectors.as_ref()).as_ref(), vectors.as_ref());
-                for i in 0..d {
-                    out[(i, i)] += self.scale;
-                }
-                out
-            }
-        }
+        self.map.matrix()
     }
 
     /// The map as a row operator: dense where the span is everything (`r = d`), else a multiple of the identity plus
     /// rank `r`.
     pub fn affine(&self) -> Affine {
-        let (from, to) = (&self.source_mean, &self.target_mean);
-        match &self.basis.vectors {
-            None => {
-                let d = from.len();
-                let moved = |i: usize| (0..d).map(|j| self.matrix[(i, j)] * from[j]).sum::<f64>();
-                let bias = to.iter().enumerate().map(|(i, m)| m - moved(i)).collect();
-                Affine::Dense(Dense { matrix: self.matrix.clone(), bias })
-            }
-            Some(vectors) => Affine::LowRank(LowRank {
-                scale: self.scale,
-                mean: from.clone(),
-                offset: to.iter().zip(from).map(|(t, s)| t - self.scale * s).collect(),
-                u: self.correction(vectors.as_ref()),
-                v: vectors.clone(),
-            }),
-        }
-    }
-
-    /// `Q (A_r - c I)`, `[d, r]`.
-    fn correction(&self, vectors: MatRef<'_, f64>) -> Mat<f64> {
-        let mut inner = self.matrix.clone();
-        for i in 0..inner.nrows() {
-            inner[(i, i)] -= self.scale;
-        }
-        product(vectors, inner.as_ref())
-    }
-
-    /// Measures the laws of an optimal map and refuses one that breaks them. `range` spans the source's range inside
-    /// the basis.
-    fn prove(
-        &mut self,
-        source: &Gaussian,
-        target: &Gaussian,
-        of_source: MatRef<'_, f64>,
-        of_target: MatRef<'_, f64>,
-        range: MatRef<'_, f64>,
-    ) -> Result<(), TransportError> {
-        let (d, r) = (source.dim(), self.basis.rank);
-        let a = self.matrix.as_ref();
-        let reached = product(of_target, range);
-        // Outside the span an isotropic source can be scaled to any isotropic target, and a flat one not at all.
-        let (e_s, e_t, rest) = (source.isotropic, target.isotropic, (d - r) as f64);
-        let outside = if e_s > 0.0 { rest * (e_s.sqrt() - e_t.sqrt()).powi(2) } else { 0.0 };
-        let inside = squared_norm(reached.as_ref()) + if e_s > 0.0 { rest * e_t } else { 0.0 };
-        let all = squared_norm(of_target) + rest * e_t;
-
-        // A S_s A against S_t, both on the range of the source.
-        let pushed = product(product(of_source, a).as_ref(), range);
-        let got = gram(pushed.as_ref().transpose());
-        let want = gram(reached.as_ref().transpose());
-        let size = squared_norm_of_gram(of_target).sqrt();
-        let off = squared_norm((&got - &want).as_ref()).sqrt();
-
-        // The cost of moving, against the distance by the nuclear norm: two ways that share no decomposition.
-        let mut step = self.matrix.clone();
-        for i in 0..r {
-            step[(i, i)] -= 1.0;
-        }
-        let apart: f64 = source.mean.iter().zip(&target.mean).map(|(x, y)| (x - y) * (x - y)).sum();
-        let cost = squared_norm(product(of_source, step.as_ref()).as_ref()) + apart + outside;
-        let distance = bures_squared(of_source, product_with_transpose(reached.as_ref(), range).as_ref())?
-            + apart
-            + outside;
-        let scale_of_cost = apart + outside + squared_norm(of_source) + inside;
-
-        let o = &mut self.optimality;
-        o.symmetry =
-            ratio(squared_norm((a.to_owned() - a.transpose()).as_ref()).sqrt(), squared_norm(a).sqrt());
-        o.push_forward_covariance = ratio(off, size);
-        o.unreachable = ratio((all - inside).max(0.0), all);
-        o.transport_cost = cost;
-        o.w2_squared = distance;
-        let dim = d.max(of_source.nrows()).max(of_target.nrows());
-        check_laws(o, dim, size, squared_norm_of_gram(of_source).sqrt(), scale_of_cost)
+        self.map.affine()
     }
 }
 
@@ -256,8 +119,4 @@ pub(crate) fn check_laws(
         }
     }
     Ok(())
-}
-
-fn ratio(part: f64, whole: f64) -> f64 {
-    if whole > 0.0 { part / whole } else { part }
 }

@@ -160,8 +160,7 @@ struct Apart {
 
 impl Apart {
     fn of(a: &Gaussian, b: &Gaussian) -> Result<Self, TransportError> {
-        let means = a.mean().iter().zip(b.mean()).map(|(x, y)| (x - y) * (x - y)).sum();
-        Ok(Self { means, covariances: bures_squared(a.factor(), b.factor())? })
+        Ok(Self { means: a.apart(b), covariances: bures_squared(a.factor(), b.factor())? })
     }
 
     fn distance(&self) -> f64 {

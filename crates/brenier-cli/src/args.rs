@@ -7,6 +7,7 @@ use brenier::residual::{Site, TokenSet};
 use brenier::transport;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::fit_args::FitArgs;
 use crate::select::{Batch, Dtype, Layers};
 
 /// Capture the activations of a language model, fit optimal-transport maps between two sets of them, apply the
@@ -196,117 +197,6 @@ pub struct Fit {
     /// Overwrite the output
     #[arg(long)]
     pub force: bool,
-}
-
-/// How maps are fitted.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Fit")]
-pub struct FitArgs {
-    /// Principal components K that the map acts in
-    #[arg(long, default_value_t = 2, value_name = "K")]
-    pub components: usize,
-    /// What moves besides: the mean inside the subspace alone, or the whole mean
-    #[arg(long, value_enum, default_value_t = Shift::Subspace)]
-    pub shift: Shift,
-    /// What weighs the same in the principal axes: every row, or both classes
-    #[arg(long, value_enum, default_value_t = Pooling::Rows)]
-    pub pooling: Pooling,
-    /// Shrinkage of the covariances towards a multiple of the identity: auto (Ledoit and Wolf), oas, or 0 to 1
-    #[arg(long, default_value = "0", value_name = "auto|X")]
-    pub shrinkage: ShrinkageArg,
-    /// Covariances over n-1 (sample) or n (population)
-    #[arg(long, value_enum, default_value_t = Covariance::Sample)]
-    pub covariance: Covariance,
-    /// Added to the diagonal of both covariances as it is, as POT's `reg`
-    #[arg(long, allow_negative_numbers = true, value_name = "X")]
-    pub reg_abs: Option<f64>,
-    /// Gate: what the log-odds are divided by
-    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0, value_name = "T")]
-    pub gate_temperature: f64,
-    /// Gate: posterior below which nothing moves
-    #[arg(long, allow_negative_numbers = true, value_name = "P")]
-    pub gate_threshold: Option<f64>,
-    /// Gate: prior share of the source
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.5, value_name = "P")]
-    pub gate_prior: f64,
-    /// Gate: shrinkage of the classes' covariances, as --shrinkage
-    #[arg(long, default_value = "auto", value_name = "auto|X")]
-    pub gate_shrinkage: ShrinkageArg,
-    /// AcT: move a coordinate only inside these two quantiles of its source values, e.g. `0,1`
-    #[arg(long, value_delimiter = ',', num_args = 2, value_name = "LOW,HIGH")]
-    pub act_quantiles: Option<Vec<f64>>,
-}
-
-impl FitArgs {
-    /// The options as the library has them.
-    pub fn options(&self) -> transport::FitOptions {
-        transport::FitOptions {
-            components: self.components,
-            shift: match self.shift {
-                Shift::Subspace => transport::Shift::Subspace,
-                Shift::Full => transport::Shift::Full,
-            },
-            pooling: match self.pooling {
-                Pooling::Rows => transport::Pooling::Rows,
-                Pooling::Classes => transport::Pooling::Classes,
-            },
-            shrinkage: self.shrinkage.0,
-            covariance: match self.covariance {
-                Covariance::Sample => transport::Covariance::Sample,
-                Covariance::Population => transport::Covariance::Population,
-            },
-            reg_abs: self.reg_abs,
-            gate: transport::GateOptions {
-                temperature: self.gate_temperature,
-                threshold: self.gate_threshold,
-                prior: self.gate_prior,
-                shrinkage: self.gate_shrinkage.0,
-                ..transport::GateOptions::default()
-            },
-            act_quantiles: self
-                .act_quantiles
-                .as_deref()
-                .and_then(|pair| Some((*pair.first()?, *pair.get(1)?))),
-            ..transport::FitOptions::default()
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Shift {
-    Subspace,
-    Full,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Pooling {
-    Rows,
-    Classes,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Covariance {
-    Sample,
-    Population,
-}
-
-/// A shrinkage intensity on the command line.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ShrinkageArg(pub transport::Shrinkage);
-
-impl std::str::FromStr for ShrinkageArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse::<f64>() {
-            _ if text == "auto" => Ok(Self(transport::Shrinkage::Auto)),
-            _ if text == "oas" => Ok(Self(transport::Shrinkage::Oas)),
-            Ok(intensity) if (0.0..=1.0).contains(&intensity) => {
-                Ok(Self(transport::Shrinkage::Fixed(intensity)))
-            }
-            _ => Err("expected auto, oas or a number from 0 to 1".to_owned()),
-        }
-    }
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod console;
 mod failure;
+mod fit_args;
 mod input;
 mod select;
 
@@ -37,7 +38,7 @@ fn run(cli: &Cli, console: &Console) -> anyhow::Result<()> {
         Command::Demo(args) => commands::demo::run(args, common, console),
         Command::Inspect(args) => commands::inspect::run(args, common, console),
         Command::Capture(args) => commands::capture::run(args, common, console),
-        Command::Fit(args) => commands::fit::run(args, console),
+        Command::Fit(args) => commands::fit::run(args, common, console),
         Command::Apply(args) => commands::apply::run(args, console),
         Command::Generate(args) => commands::generate::run(args, common, console),
         Command::Score(args) => commands::score::run(args, common, console),

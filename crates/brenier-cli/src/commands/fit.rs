@@ -8,19 +8,24 @@ use brenier::capture::{ActivationFile, common_tensors};
 use brenier::map::{MapEntry, MapFile};
 use brenier::model::sha256_file;
 use brenier::residual::HookPoint;
-use brenier::transport::{Certificate, fit};
+use brenier::transport::{Certificate, fit, select_components};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
-use crate::args::Fit;
+use crate::args::{Common, Fit};
 use crate::console::Console;
 use crate::failure::usage_error;
+use crate::fit_args::Components;
 use crate::input::check_out;
 
-pub fn run(args: &Fit, console: &Console) -> anyhow::Result<()> {
+/// Numbers of components among which `--components auto` chooses.
+const CANDIDATES: [usize; 6] = [1, 2, 3, 4, 6, 8];
+
+pub fn run(args: &Fit, common: &Common, console: &Console) -> anyhow::Result<()> {
     check_out(&args.out, args.force)?;
-    let options = args.options.options();
+    let mut options = args.options.options(common.seed);
     options.check()?;
+    let chooses = args.options.components == Components::Auto && args.method.uses_components();
     let (source, target) = (ActivationFile::open(&args.source)?, ActivationFile::open(&args.target)?);
     let held_out = match (&args.source_val, &args.target_val) {
         (Some(source), Some(target)) => Some((ActivationFile::open(source)?, ActivationFile::open(target)?)),
@@ -30,7 +35,7 @@ pub fn run(args: &Fit, console: &Console) -> anyhow::Result<()> {
 
     let bar = console.bar("fitting", names.len());
     let mut file = MapFile { entries: BTreeMap::new(), metadata: provenance(args)? };
-    let mut certificates = Vec::new();
+    let (mut certificates, mut selections) = (Vec::new(), BTreeMap::new());
     for name in names {
         let (s, t) = (source.rows(&name)?.to_f64(), target.rows(&name)?.to_f64());
         let val = match &held_out {
@@ -38,9 +43,18 @@ pub fn run(args: &Fit, console: &Console) -> anyhow::Result<()> {
             None => None,
         };
         let val = val.as_ref().map(|(s, t)| (s.as_ref(), t.as_ref()));
-        let fitted = fit(args.method, s.as_ref(), t.as_ref(), &options, val).with_context(|| {
-            format!("tensor `{name}` of {} and {}", args.source.display(), args.target.display())
-        })?;
+        let place = || format!("tensor `{name}` of {} and {}", args.source.display(), args.target.display());
+        if chooses {
+            let folds = args.options.folds;
+            let rank = (s.nrows() + t.nrows()).saturating_sub(1) * folds.saturating_sub(1) / folds.max(1);
+            let most = rank.min(s.ncols()).max(1);
+            let candidates: Vec<usize> = CANDIDATES.into_iter().filter(|&k| k <= most).collect();
+            let selection = select_components(s.as_ref(), t.as_ref(), &candidates, &options, folds)
+                .with_context(place)?;
+            options.components = selection.components;
+            selections.insert(name.clone(), selection);
+        }
+        let fitted = fit(args.method, s.as_ref(), t.as_ref(), &options, val).with_context(place)?;
         let certificate = serde_json::to_value(&fitted.certificate).context("certificate")?;
         let entry = MapEntry { map: fitted.map, certificate, method: fitted.method.to_string() };
         file.entries.insert(name.clone(), entry);
@@ -52,7 +66,15 @@ pub fn run(args: &Fit, console: &Console) -> anyhow::Result<()> {
 
     let maps: serde_json::Map<_, _> =
         file.entries.iter().map(|(name, entry)| (name.clone(), entry.certificate.clone())).collect();
-    let result = json!({"out": args.out, "method": args.method.name(), "sha256": sha256_file(&args.out)?, "maps": maps});
+    let mut result = json!({
+        "out": args.out,
+        "method": args.method.name(),
+        "sha256": sha256_file(&args.out)?,
+        "maps": maps,
+    });
+    if chooses {
+        result["components"] = json!(selections);
+    }
     console.result(&result, || table(&certificates, &args.out))?;
     Ok(())
 }
@@ -103,18 +125,25 @@ fn table(certificates: &[(String, Certificate)], out: &Path) -> String {
     let held_out = certificates.iter().any(|(_, certificate)| certificate.held_out.is_some());
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    let components = certificates.iter().any(|(_, certificate)| certificate.components.is_some());
     let mut heads = vec!["tensor", "rows", "W2 before", "W2 after", "norm of A", "optimality"];
     if held_out {
         heads.insert(4, "W2 held out");
+    }
+    if components {
+        heads.insert(2, "K");
     }
     table.set_header(heads);
     for (name, certificate) in certificates {
         let mut cells = vec![
             name.clone(),
             format!("{} + {}", certificate.source_rows, certificate.target_rows),
-            format!("{:.4}", certificate.train.w2_before),
+            with_interval(
+                certificate.train.w2_before,
+                certificate.bootstrap.as_ref().map(|boot| boot.w2_before),
+            ),
             format!("{:.4}", certificate.train.w2_after),
-            format!("{:.4}", certificate.norm),
+            with_interval(certificate.norm, certificate.bootstrap.as_ref().and_then(|boot| boot.norm)),
             certificate.optimality.as_ref().map_or_else(
                 || "no OT map".to_owned(),
                 |laws| format!("|ASA-S|/|S| {:.0e}", laws.push_forward_covariance),
@@ -127,6 +156,9 @@ fn table(certificates: &[(String, Certificate)], out: &Path) -> String {
                 quality.map_or_else(String::new, |q| format!("{:.4} of {:.4}", q.w2_after, q.w2_before)),
             );
         }
+        if components {
+            cells.insert(2, certificate.components.map_or_else(String::new, |k| k.to_string()));
+        }
         table.add_row(cells);
     }
     for column in 1..table.column_count() {
@@ -135,4 +167,12 @@ fn table(certificates: &[(String, Certificate)], out: &Path) -> String {
         }
     }
     format!("{table}\n{} map(s) in {}", certificates.len(), out.display())
+}
+
+/// A number, with its interval where there is one.
+fn with_interval(value: f64, interval: Option<[f64; 2]>) -> String {
+    match interval {
+        Some([low, high]) => format!("{value:.4} ({low:.4} to {high:.4})"),
+        None => format!("{value:.4}"),
+    }
 }

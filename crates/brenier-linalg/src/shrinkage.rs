@@ -48,9 +48,35 @@ impl Shrinkage {
                 || oas(centred),
                 |w| oas_of_factor(weighed(centred, w).as_ref(), w.effective_count()),
             )),
-            Self::Fixed(found) if (0.0..=1.0).contains(&found) => Ok(found),
-            Self::Fixed(found) => Err(LinalgError::Shrinkage { found }),
+            Self::Fixed(found) => given(found),
         }
+    }
+
+    /// The intensity for centred rows of `width` columns, from their Gram matrix `X X^T`, `[n, n]`, which holds all that
+    /// the estimates need.
+    ///
+    /// # Errors
+    /// As [`Shrinkage::intensity`].
+    pub fn intensity_of_gram(self, gram: MatRef<'_, f64>, width: usize) -> Result<f64, LinalgError> {
+        let (n, d) = (gram.nrows() as f64, width as f64);
+        let trace: f64 = (0..gram.nrows()).map(|i| gram[(i, i)]).sum();
+        let squares = squared_norm(gram);
+        match self {
+            Self::Auto => {
+                let fourth = (0..gram.nrows()).map(|i| gram[(i, i)].powi(2)).sum::<f64>();
+                Ok(ledoit_wolf_of_sums(n, d, trace, squares, fourth))
+            }
+            Self::Oas => Ok(oas_of_sums(n, d, trace, squares)),
+            Self::Fixed(found) => given(found),
+        }
+    }
+}
+
+fn given(intensity: f64) -> Result<f64, LinalgError> {
+    if (0.0..=1.0).contains(&intensity) {
+        Ok(intensity)
+    } else {
+        Err(LinalgError::Shrinkage { found: intensity })
     }
 }
 
@@ -67,13 +93,16 @@ impl Shrinkage {
 /// J. Multivariate Anal. 88, 2004, section 3.3 (scikit-learn's `ledoit_wolf` is the same number).
 pub fn ledoit_wolf(centred: MatRef<'_, f64>) -> f64 {
     let (n, d) = (centred.nrows() as f64, centred.ncols() as f64);
+    let fourth = centred.row_iter().map(|row| row.iter().map(|x| x * x).sum::<f64>().powi(2)).sum();
+    ledoit_wolf_of_sums(n, d, squared_norm(centred), squared_norm_of_gram(centred), fourth)
+}
+
+/// From `sum |x_i|^2`, `|X X^T|_F^2` and `sum |x_i|^4`.
+fn ledoit_wolf_of_sums(n: f64, d: f64, trace: f64, squares: f64, fourth: f64) -> f64 {
     if n == 0.0 || d == 0.0 {
         return 0.0;
     }
-    let trace = squared_norm(centred) / n;
-    let squares = squared_norm_of_gram(centred) / (n * n);
-    let fourth: f64 =
-        centred.row_iter().map(|row| row.iter().map(|x| x * x).sum::<f64>().powi(2)).sum::<f64>() / n;
+    let (trace, squares, fourth) = (trace / n, squares / (n * n), fourth / n);
     let spread = (squares - trace * trace / d) / d;
     let error = (fourth - squares) / (n * d);
     // A spread that is rounding of the squares is no spread.
@@ -106,11 +135,14 @@ pub fn oas(centred: MatRef<'_, f64>) -> f64 {
 /// [`oas`] from a factor `F` of a covariance, `F^T F` being some multiple of `S`, and the number of rows (an effective one,
 /// perhaps) that this was made from. `[m, d]`.
 pub fn oas_of_factor(factor: MatRef<'_, f64>, rows: f64) -> f64 {
-    let d = factor.ncols() as f64;
+    oas_of_sums(rows, factor.ncols() as f64, squared_norm(factor), squared_norm_of_gram(factor))
+}
+
+/// From `tr S` and `|S|_F^2`, up to a common factor of `S`.
+fn oas_of_sums(rows: f64, d: f64, trace: f64, squares: f64) -> f64 {
     if rows == 0.0 || d <= 1.0 {
         return 0.0;
     }
-    let (trace, squares) = (squared_norm(factor), squared_norm_of_gram(factor));
     let spread = squares - trace * trace / d;
     // A spread that is rounding of the squares is no spread.
     if spread <= f64::EPSILON * d * squares {

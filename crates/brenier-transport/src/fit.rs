@@ -13,8 +13,7 @@ use crate::samples::{HeldOut, Kept, Samples};
 use crate::span::{self, Span};
 use crate::span_ot::{SpanOt, span_ot};
 use crate::{
-    Calibration, CalibrationOptions, Certificate, FitOptions, Gaussian, Method, Shrinkage, Side,
-    TransportError,
+    Calibration, CalibrationOptions, Certificate, FitOptions, Gaussian, Method, Side, TransportError,
 };
 use brenier_linalg::{Rows, effective_rank, factor, mean};
 use brenier_map::{Affine, RowMap};
@@ -178,15 +177,12 @@ fn estimate(
             }
         }
         Method::Ot => {
-            let reg = options.reg_abs.unwrap_or(0.0);
-            let plain = options.shrinkage == Shrinkage::Fixed(0.0) && options.latent.is_none();
-            if let Some(span) = span.filter(|_| plain)
-                && let Some(SpanOt { map, moved, optimality }) =
-                    span_ot(span, options.covariance, [reg, reg])?
+            if let Some(span) = span.filter(|_| options.latent.is_none())
+                && let Some(SpanOt { map, moved, optimality, shrinkage }) = span_ot(span, options)?
             {
                 return Ok(Made {
                     optimality: Some(optimality.clone()),
-                    shrinkage: Some([0.0, 0.0]),
+                    shrinkage: Some(shrinkage),
                     moved: Some(moved),
                     ..Made::plain(Affine::LowRank(map), optimality.max_eigenvalue)
                 });

@@ -107,6 +107,7 @@ mod select;
 mod sketch;
 mod sliced;
 mod span;
+mod span_measure;
 mod span_ot;
 mod unknown;
 mod whitening;

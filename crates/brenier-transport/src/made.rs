@@ -2,7 +2,8 @@
 
 use crate::certificate::Optimality;
 use crate::entropic::entropic;
-use crate::span::{Moved, Spanned};
+use crate::span::Spanned;
+use crate::span_measure::Moved;
 use crate::whitening::whitening;
 use crate::{
     Calibration, Certificate, Covariance, EntropicLaws, ErasureLaws, FitOptions, Gaussian, Method,

@@ -1,7 +1,8 @@
 use crate::certificate::Optimality;
 use crate::pair::Pair;
 use crate::samples::along;
-use crate::span::{Moved, Span, Spanned};
+use crate::span::{Span, Spanned};
+use crate::span_measure::Moved;
 use crate::{FitOptions, Gaussian, Pooling, Shift, Side, TransportError, monge};
 use brenier_linalg::{
     Eigen, LinalgError, Rows, center, leading_eigen, mean, orthonormalize, pca, product, relative_floor,

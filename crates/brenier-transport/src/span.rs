@@ -5,14 +5,11 @@
 //! products, so maps are estimated, and measured on the rows, in numbers of size `n`; what has `d` entries is lifted
 //! out of the rows once, at the end. No copy of the rows is made, centred or other.
 
-use crate::certificate::{GateQuality, Gated, Quality};
 use crate::pair::Pair;
-use crate::{Covariance, TransportError};
 use brenier_linalg::{
-    LinalgError, gram_of_stack, mean, nuclear_norm, product, product_with_transpose, squared_norm,
-    stack_transpose_product, transpose_product,
+    gram_of_stack, mean, product, squared_norm, stack_transpose_product, transpose_product,
 };
-use brenier_map::{Gate, LowRank};
+use brenier_map::LowRank;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -26,8 +23,8 @@ const STRIP: usize = 256;
 
 /// Source and target rows, by the inner products of what spans them.
 pub(crate) struct Span<'a> {
-    source: MatRef<'a, f64>,
-    target: MatRef<'a, f64>,
+    pub source: MatRef<'a, f64>,
+    pub target: MatRef<'a, f64>,
     pub source_mean: Vec<f64>,
     pub target_mean: Vec<f64>,
     /// Of the source's `z`, the target's `z` and the gap, in this order. `[n + 1, n + 1]`.
@@ -39,15 +36,15 @@ pub(crate) struct Span<'a> {
 /// A map in these coordinates: `m_s + e` goes to `m_s + offset + scale e + U V^T e`, where `V^T e` are inner products.
 /// Kept as what measuring it needs: `G` is the Gram matrix, and `U` and `V` are `[n + 1, r]`.
 pub(crate) struct Spanned {
-    scale: f64,
+    pub scale: f64,
     /// `[n + 1]`.
-    offset: Vec<f64>,
+    pub offset: Vec<f64>,
     /// `G V`: what the directions read of each vector. `[n + 1, r]`.
-    read: Mat<f64>,
+    pub read: Mat<f64>,
     /// `G U`. `[n + 1, r]`.
-    written: Mat<f64>,
+    pub written: Mat<f64>,
     /// `U^T G U`. `[r, r]`.
-    lengths: Mat<f64>,
+    pub lengths: Mat<f64>,
 }
 
 impl Spanned {
@@ -202,151 +199,10 @@ impl<'a> Span<'a> {
         LowRank { scale, mean: self.source_mean.clone(), offset, u, v }
     }
 
-    /// W2 between the rows of the two classes.
-    pub(crate) fn w2_before(&self, covariance: Covariance) -> Result<f64, LinalgError> {
-        let (of_source, _, across) = self.blocks();
-        let nuclear = nuclear_norm(contrasted(across).as_ref())?;
-        Ok(self.w2(self.gap_squared(), trace(of_source), nuclear, covariance))
-    }
-
-    /// From the squared distance of the means, the sum of squares of the source about its own, and a nuclear norm.
-    pub(crate) fn w2(&self, apart: f64, spread: f64, nuclear: f64, covariance: Covariance) -> f64 {
-        let ((n_s, n_t), (_, of_target, _)) = (self.counts(), self.blocks());
-        let (div_s, div_t) = (covariance.divisor(n_s), covariance.divisor(n_t));
-        let bures = spread / div_s + trace(of_target) / div_t - 2.0 * nuclear / (div_s * div_t).sqrt();
-        (apart.max(0.0) + bures.max(0.0)).sqrt()
-    }
-
-    /// What a map does to the rows themselves: the same numbers that moving the rows would give. A gated map has to
-    /// have scale 1.
-    pub(crate) fn measure(
-        &self,
-        map: &Spanned,
-        gate: Option<&Gate>,
-        covariance: Covariance,
-    ) -> Result<Moved, TransportError> {
-        let ((n_s, n_t), n) = (self.counts(), self.rows());
-        let (of_source, _, across) = self.blocks();
-        let gated = gate.map(|gate| Gated::of(gate, self.source, self.target)).transpose()?;
-        let open = |count| vec![1.0; count];
-        let (share_s, share_t) = match &gated {
-            Some(gated) => (gated.source.clone(), gated.target.clone()),
-            None => (open(n_s), open(n_t)),
-        };
-
-        // What the directions read of each row about m_s.
-        let (read_s, gap_read) = (map.read.as_ref().subrows(0, n_s), map.read.row(n));
-        let read_t = Mat::from_fn(n_t, map.read.ncols(), |i, k| map.read[(n_s + i, k)] + gap_read[k]);
-        let offset = Mat::from_fn(n + 1, 1, |i, _| map.offset[i]);
-        let offset_read = column(&product(self.gram.as_ref(), offset.as_ref()));
-        let own = OffsetForms {
-            length: dot(&map.offset, &offset_read),
-            with_u: column(&transpose_product(map.written.as_ref(), offset.as_ref())),
-        };
-        let step = |share: &[f64], read: MatRef<'_, f64>, of_target: bool| {
-            let mut squares = own.forms(map, read);
-            let grow = map.scale - 1.0;
-            if grow != 0.0 {
-                let first = if of_target { n_s } else { 0 };
-                let with_gap = |x: &[f64], i: usize| x[first + i] + if of_target { x[n] } else { 0.0 };
-                for (i, square) in squares.iter_mut().enumerate() {
-                    let own = self.gram.col_as_slice(first + i);
-                    let length =
-                        own[first + i] + if of_target { 2.0 * own[n] + self.gap_squared() } else { 0.0 };
-                    *square += grow * (grow * length + 2.0 * with_gap(&offset_read, i));
-                }
-                for k in 0..read.ncols() {
-                    let written = map.written.col_as_slice(k);
-                    let places = squares.iter_mut().zip(read.col(k).iter()).enumerate();
-                    places
-                        .for_each(|(i, (square, read))| *square += 2.0 * grow * with_gap(written, i) * read);
-                }
-            }
-            let squares = squares.iter().zip(share).map(|(square, share)| share * share * square);
-            (squares.sum::<f64>() / share.len() as f64).max(0.0).sqrt()
-        };
-        let (source_step, target_step) =
-            (step(&share_s, read_s, false), step(&share_t, read_t.as_ref(), true));
-
-        // A moved row is scale e + p (offset + U V^T e) from m_s; about the mean of them, scale e + q offset + U w.
-        let scale = map.scale;
-        let share = share_s.iter().sum::<f64>() / n_s as f64;
-        let q: Vec<f64> = share_s.iter().map(|p| p - share).collect();
-        let r = map.read.ncols();
-        let mut w = Mat::from_fn(n_s, r, |i, k| share_s[i] * read_s[(i, k)]);
-        let w_mean: Vec<f64> = (0..r).map(|k| w.col_as_slice(k).iter().sum::<f64>() / n_s as f64).collect();
-        for (k, mean) in w_mean.iter().enumerate() {
-            w.col_as_slice_mut(k).iter_mut().for_each(|w| *w -= mean);
-        }
-        let written_s = map.written.as_ref().subrows(0, n_s);
-        let with_own: f64 =
-            (0..n_s).map(|i| q[i] * offset_read[i]).sum::<f64>() + entrywise(written_s, w.as_ref());
-        let moved: f64 = q.iter().map(|q| q * q * own.length).sum::<f64>()
-            + 2.0 * (0..r).map(|k| own.with_u[k] * dot(&q, w.col_as_slice(k))).sum::<f64>()
-            + entrywise(product(w.as_ref(), map.lengths.as_ref()).as_ref(), w.as_ref());
-        let spread = scale * scale * trace(of_source) + 2.0 * scale * with_own + moved;
-        let mut with_target = product_with_transpose(map.written.as_ref().subrows(n_s, n_t), w.as_ref());
-        for i in 0..n_s {
-            let places = with_target.col_as_slice_mut(i).iter_mut().enumerate();
-            places.for_each(|(t, x)| *x += scale * across[(t, i)] + offset_read[n_s + t] * q[i]);
-        }
-        // The mean of the moved rows from m_t: p offset - gap + U w.
-        let left: Vec<f64> =
-            map.offset.iter().enumerate().map(|(i, o)| share * o - if i == n { 1.0 } else { 0.0 }).collect();
-        let left_with = |k: usize| dot(&left, map.written.col_as_slice(k));
-        let means = Mat::from_fn(1, r, |_, k| w_mean[k]);
-        let apart = self.length(&left)
-            + 2.0 * (0..r).map(|k| w_mean[k] * left_with(k)).sum::<f64>()
-            + entrywise(product(means.as_ref(), map.lengths.as_ref()).as_ref(), means.as_ref());
-
-        let after = nuclear_norm(contrasted(with_target.as_ref()).as_ref())?;
-        Ok(Moved {
-            w2_after: self.w2(apart, spread, after, covariance),
-            source_step,
-            target_step,
-            gate: gated.map(|gated| gated.quality()),
-        })
-    }
-
     /// The squared length of a vector given in coordinates, `[n + 1]`.
-    fn length(&self, coordinates: &[f64]) -> f64 {
+    pub(crate) fn length(&self, coordinates: &[f64]) -> f64 {
         let column = |j: usize| dot(coordinates, self.gram.col_as_slice(j));
         coordinates.iter().enumerate().filter(|&(_, &x)| x != 0.0).map(|(j, x)| x * column(j)).sum()
-    }
-}
-
-/// What a map does to rows, but for where they were before.
-pub(crate) struct Moved {
-    pub w2_after: f64,
-    pub source_step: f64,
-    pub target_step: f64,
-    pub gate: Option<GateQuality>,
-}
-
-impl Moved {
-    pub(crate) fn from(self, w2_before: f64) -> Quality {
-        let Self { w2_after, source_step, target_step, gate } = self;
-        let w2_ratio = (w2_before > 0.0).then(|| w2_after / w2_before);
-        Quality { w2_before, w2_after, w2_ratio, source_step, target_step, gate, ..Quality::default() }
-    }
-}
-
-/// Inner products of a map's offset `o` with itself and with its directions `U`.
-struct OffsetForms {
-    length: f64,
-    with_u: Vec<f64>,
-}
-
-impl OffsetForms {
-    /// `|o + U c|^2` for each row `c` of what was read, `[m, r]`.
-    fn forms(&self, map: &Spanned, read: MatRef<'_, f64>) -> Vec<f64> {
-        let mut forms = vec![self.length; read.nrows()];
-        let lengths = product(read, map.lengths.as_ref());
-        for (k, with_u) in self.with_u.iter().enumerate() {
-            let places = forms.iter_mut().zip(lengths.col_as_slice(k)).zip(read.col(k).iter());
-            places.for_each(|((form, length), read)| *form += (2.0 * with_u + length) * read);
-        }
-        forms
     }
 }
 
@@ -375,7 +231,7 @@ fn add_contrasts(rows: MatRef<'_, f64>, scale: f64, out: MatMut<'_, f64>) {
     }
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
@@ -384,7 +240,7 @@ pub(crate) fn entrywise(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
     a.col_iter().zip(b.col_iter()).map(|(a, b)| a.iter().zip(b.iter()).map(|(a, b)| a * b).sum::<f64>()).sum()
 }
 
-fn column(matrix: &Mat<f64>) -> Vec<f64> {
+pub(crate) fn column(matrix: &Mat<f64>) -> Vec<f64> {
     matrix.col_as_slice(0).to_vec()
 }
 
@@ -394,7 +250,7 @@ pub(crate) fn effective_rank(gram: MatRef<'_, f64>) -> f64 {
     if squares > 0.0 { trace(gram).powi(2) / squares } else { 0.0 }
 }
 
-fn trace(matrix: MatRef<'_, f64>) -> f64 {
+pub(crate) fn trace(matrix: MatRef<'_, f64>) -> f64 {
     (0..matrix.nrows()).map(|i| matrix[(i, i)]).sum()
 }
 
@@ -404,7 +260,7 @@ mod tests {
     use crate::certificate::measure;
     use crate::pca_ot::pca_ot;
     use crate::span_ot::{SpanOt, span_ot};
-    use crate::{FitOptions, Gaussian, Pooling, Shift, monge};
+    use crate::{Covariance, FitOptions, Gaussian, Pooling, Quality, Shift, Shrinkage, monge};
     use brenier_linalg::Rows;
     use brenier_map::{Affine, RowMap};
 
@@ -447,14 +303,30 @@ mod tests {
         let pair =
             Pair { source: Rows::new(source.as_ref()).unwrap(), target: Rows::new(target.as_ref()).unwrap() };
         let span = Span::new(&pair).expect("more columns than rows");
-        for reg in [0.0, 1e-3] {
-            let covariance = Covariance::Sample;
-            let SpanOt { map, moved: moved_in_span, .. } =
-                span_ot(&span, covariance, [reg, reg]).unwrap().expect("well conditioned");
+        let covariance = Covariance::Sample;
+        for (reg, shrinkage) in [
+            (0.0, Shrinkage::Fixed(0.0)),
+            (1e-3, Shrinkage::Fixed(0.0)),
+            (0.0, Shrinkage::Fixed(0.3)),
+            (0.02, Shrinkage::Auto),
+            (0.0, Shrinkage::Oas),
+        ] {
+            let options = FitOptions { covariance, shrinkage, reg_abs: Some(reg), ..FitOptions::default() };
+            let SpanOt { map, moved: moved_in_span, shrinkage: shrunk, optimality } =
+                span_ot(&span, &options).unwrap().expect("well conditioned");
             let map = RowMap::new(Affine::LowRank(map)).unwrap();
-            let gaussian =
-                |rows| Gaussian::estimate(rows, covariance, crate::Shrinkage::Fixed(0.0), reg).unwrap().0;
-            let careful = monge(&gaussian(pair.source), &gaussian(pair.target)).unwrap();
+            let gaussian = |rows| Gaussian::estimate(rows, covariance, shrinkage, reg).unwrap();
+            let ((of_source, a), (of_target, b)) = (gaussian(pair.source), gaussian(pair.target));
+            assert!((shrunk[0] - a).abs() < 1e-12 && (shrunk[1] - b).abs() < 1e-12, "{shrunk:?} {a} {b}");
+            let careful = monge(&of_source, &of_target).unwrap();
+            for (found, expected) in [
+                (optimality.transport_cost, careful.optimality().transport_cost),
+                (optimality.condition, careful.optimality().condition),
+                (optimality.max_eigenvalue, careful.optimality().max_eigenvalue),
+                (optimality.min_eigenvalue, careful.optimality().min_eigenvalue),
+            ] {
+                assert!((found - expected).abs() <= 1e-9 * expected.abs(), "{found} is not {expected}");
+            }
             let careful = RowMap::new(careful.affine()).unwrap();
             for rows in [&source, &target, &fresh] {
                 close(&moved(&map, rows), &moved(&careful, rows), 1e-9);

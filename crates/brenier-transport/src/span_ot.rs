@@ -4,8 +4,9 @@
 
 use crate::certificate::Optimality;
 use crate::monge::check_laws;
-use crate::span::{Moved, Span, Spanned, contrasted, contrasts_of_rows, entrywise};
-use crate::{Covariance, TransportError};
+use crate::span::{Span, Spanned, contrasted, contrasts_of_rows, entrywise, trace};
+use crate::span_measure::Moved;
+use crate::{Covariance, FitOptions, TransportError};
 use brenier_linalg::{
     gram, nuclear_norm, product, product_with_transpose, relative_floor, singular_values, squared_norm,
     symmetric_eigen, symmetric_eigenvalues, thin_svd,
@@ -26,25 +27,37 @@ pub(crate) struct SpanOt {
     /// What it does to the rows.
     pub moved: Moved,
     pub optimality: Optimality,
+    /// Shrinkage intensities of source and target.
+    pub shrinkage: [f64; 2],
 }
 
-/// The optimal map between `N(m, c S + e I)` of both sides, `c` and `e` each `[source, target]`. None where this route
-/// would cost digits, and [`monge`](crate::monge()) has to be taken.
+/// The optimal map between `N(m, (1 - a) S + e I)` of both sides, `e = a tr S / d + reg`, with the shrinkage `a` and the
+/// regulariser that the options ask for. None where this route would cost digits, and [`monge`](crate::monge()) has to be
+/// taken.
 ///
 /// # Errors
 /// As [`monge`](crate::monge()).
-pub(crate) fn span_ot(
-    span: &Span<'_>,
-    covariance: Covariance,
-    isotropic: [f64; 2],
-) -> Result<Option<SpanOt>, TransportError> {
-    if isotropic == [0.0, 0.0] {
-        singular(span, covariance)
-    } else if isotropic[0] > 0.0 && isotropic[1] > 0.0 {
-        regular(span, covariance, isotropic)
-    } else {
-        Ok(None)
+pub(crate) fn span_ot(span: &Span<'_>, options: &FitOptions) -> Result<Option<SpanOt>, TransportError> {
+    let ((n_s, n_t), (of_source, of_target, _)) = (span.counts(), span.blocks());
+    let (covariance, d) = (options.covariance, span.source_mean.len());
+    let classes = [(of_source, covariance.divisor(n_s)), (of_target, covariance.divisor(n_t))];
+    let mut shrinkage = [0.0; 2];
+    let mut isotropic = [options.reg_abs.unwrap_or(0.0); 2];
+    // What the sums of squares of each class are divided by, so that they make up what is kept of its covariance.
+    let mut divisors = [0.0; 2];
+    for (k, (block, divisor)) in classes.into_iter().enumerate() {
+        shrinkage[k] = options.shrinkage.intensity_of_gram(block, d)?;
+        isotropic[k] += shrinkage[k] * trace(block) / (divisor * d as f64);
+        divisors[k] = divisor / (1.0 - shrinkage[k]);
     }
+    let made = if isotropic == [0.0, 0.0] {
+        singular(span, covariance)?
+    } else if isotropic.iter().all(|&e| e > 0.0) && divisors.iter().all(|divisor| divisor.is_finite()) {
+        regular(span, covariance, divisors, isotropic)?
+    } else {
+        None
+    };
+    Ok(made.map(|made| SpanOt { shrinkage, ..made }))
 }
 
 /// Between the empirical covariances themselves. On the range of the source, spanned by `V = F_s^T W / s` from
@@ -131,7 +144,8 @@ fn singular(span: &Span<'_>, covariance: Covariance) -> Result<Option<SpanOt>, T
     );
     let (optimality, moved) = laws?;
     let u = columns_times(&v, &gain);
-    Ok(Some(SpanOt { map: span.low_rank(1.0, &difference(span), u, v), moved, optimality }))
+    let map = span.low_rank(1.0, &difference(span), u, v);
+    Ok(Some(SpanOt { map, moved, optimality, shrinkage: [0.0, 0.0] }))
 }
 
 /// How many directions of the target lie outside the range of the source: the rank of what is left of its Gram matrix.
@@ -145,7 +159,7 @@ fn outside(span: &Span<'_>, w: MatRef<'_, f64>, values: &[f64]) -> Result<usize,
     Ok(symmetric_eigenvalues(left.as_ref())?.iter().take_while(|&&value| value > floor).count())
 }
 
-/// Between `c_s S_s + e_s I` and `c_t S_t + e_t I`. An orthonormal basis `Q` of the joint span comes from a Cholesky
+/// Between `c_s S_s + e_s I` and `c_t S_t + e_t I`, where `c S` is the scatter of a class over its `div`. An orthonormal basis `Q` of the joint span comes from a Cholesky
 /// factor of the Gram matrix, in which the source varies in the leading directions alone; with `N_s N_s^T` and
 /// `N_t N_t^T` the covariances in it and `N_t^T N_s = . diag(g) V^T`,
 ///
@@ -155,6 +169,7 @@ fn outside(span: &Span<'_>, w: MatRef<'_, f64>, values: &[f64]) -> Result<usize,
 fn regular(
     span: &Span<'_>,
     covariance: Covariance,
+    [div_s, div_t]: [f64; 2],
     [e_s, e_t]: [f64; 2],
 ) -> Result<Option<SpanOt>, TransportError> {
     let (n_s, n_t) = span.counts();
@@ -163,7 +178,6 @@ fn regular(
         return Ok(None);
     }
     let (a, r) = (n_s - 1, n_s + n_t - 2);
-    let (div_s, div_t) = (covariance.divisor(n_s), covariance.divisor(n_t));
     // The Gram matrix of n - 1 combinations of each class, orthonormal and orthogonal to its mean: its lower triangle.
     let (of_source, of_target, across) = span.blocks();
     let mut small = Mat::zeros(r, r);
@@ -203,7 +217,7 @@ fn regular(
         },
     );
     let map = span.low_rank(scale, &difference(span), u, q);
-    Ok(Some(SpanOt { map, moved: moved?, optimality: laws? }))
+    Ok(Some(SpanOt { map, moved: moved?, optimality: laws?, shrinkage: [0.0, 0.0] }))
 }
 
 /// What the map of `regular` does to the rows, which the rows of `L`, over their roots, are in its basis.

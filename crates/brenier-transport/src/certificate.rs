@@ -141,17 +141,20 @@ pub(crate) fn measure(
     target: MatRef<'_, f64>,
     covariance: Covariance,
 ) -> Result<Quality, TransportError> {
-    let moved_source = moved(map, source)?;
-    let moved_target = moved(map, target)?;
+    // One after the other: each copy of the rows is as large as they are.
+    let target_step = step(target, moved(map, target)?.as_ref());
     let goal = Gaussian::from_rows(target, covariance)?;
     let w2_before = w2(&Gaussian::from_rows(source, covariance)?, &goal)?;
+    let moved_source = moved(map, source)?;
+    let source_step = step(source, moved_source.as_ref());
     let w2_after = w2(&Gaussian::from_rows(moved_source.as_ref(), covariance)?, &goal)?;
+    drop(moved_source);
     Ok(Quality {
         w2_before,
         w2_after,
         w2_ratio: (w2_before > 0.0).then(|| w2_after / w2_before),
-        source_step: step(source, moved_source.as_ref()),
-        target_step: step(target, moved_target.as_ref()),
+        source_step,
+        target_step,
         gate: map
             .gate()
             .map(|gate| Gated::of(gate, source, target))

@@ -3,7 +3,8 @@
 //!
 //! * `fit/ot-reg`: the optimal map in all dimensions with POT's default regulariser, which POT needs.
 //! * `fit/ot`: the same without one.
-//! * `fit/pca-ot`: in two principal components; `layers/pca-ot`: for 32 layers in turn.
+//! * `fit/pca-ot`: in two principal components; `layers/pca-ot`: for 32 layers in turn, `layers/pca-ot-parallel`: on all
+//!   of rayon's threads at once.
 //! * `apply/pca-ot` against `apply/copy`: one read and one write of the rows, on one thread and into other memory.
 //! * `apply/add`: a number added in place on as many threads as the map has, which no map in place can beat.
 //! * `apply/gated`: the map under a gate; `apply/columns`: on faer's own matrix, which holds columns.
@@ -14,10 +15,12 @@
 use std::hint::black_box;
 use std::path::Path;
 
+use brenier_benches::rows;
 use brenier_map::{Affine, Gate, LowRank, RowMap};
 use brenier_transport::{Covariance, Fit, FitOptions, Method, fit};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use faer::{Mat, MatMut};
+use rayon::prelude::*;
 
 /// Rows a side.
 const ROWS: usize = 128;
@@ -29,7 +32,7 @@ fn fits(c: &mut Criterion) {
     let mut group = c.benchmark_group("fit");
     group.sample_size(10);
     for d in [1024, 4096] {
-        let (source, target) = (rows(d, 1, 0.0), rows(d, 2, 1.0));
+        let (source, target) = (rows(ROWS, d, 1, 0.0), rows(ROWS, d, 2, 1.0));
         for (name, method, options) in
             [("ot-reg", Method::Ot, regular), ("ot", Method::Ot, plain), ("pca-ot", Method::PcaOt, plain)]
         {
@@ -42,14 +45,15 @@ fn fits(c: &mut Criterion) {
 
     let mut group = c.benchmark_group("layers");
     group.sample_size(10);
-    let layers: Vec<_> = (0..4).map(|l| (rows(4096, 10 + l, 0.0), rows(4096, 20 + l, 1.0))).collect();
-    group.bench_function("pca-ot", |b| {
-        b.iter(|| {
-            for layer in 0..LAYERS {
-                let (source, target) = &layers[layer % layers.len()];
-                black_box(fit(Method::PcaOt, source.as_ref(), target.as_ref(), &plain, None).expect("a fit"));
-            }
-        });
+    let layers: Vec<_> =
+        (0..4).map(|l| (rows(ROWS, 4096, 10 + l, 0.0), rows(ROWS, 4096, 20 + l, 1.0))).collect();
+    let one = |layer: usize| {
+        let (source, target) = &layers[layer % layers.len()];
+        black_box(fit(Method::PcaOt, source.as_ref(), target.as_ref(), &plain, None).expect("a fit"))
+    };
+    group.bench_function("pca-ot", |b| b.iter(|| (0..LAYERS).map(one).for_each(drop)));
+    group.bench_function("pca-ot-parallel", |b| {
+        b.iter(|| (0..LAYERS).into_par_iter().map(one).for_each(drop));
     });
     group.finish();
 }
@@ -107,19 +111,6 @@ fn apply(c: &mut Criterion) {
         b.iter(|| map.apply_rows_f32(columns.as_mut(), 1e-9).expect("rows of the map's width"));
     });
     group.finish();
-}
-
-/// Rows that the peers' script makes too, to the last bit: uniform numbers of unit variance from a hash (SplitMix64) of
-/// their place, about `mean`.
-fn rows(d: usize, seed: u64, mean: f64) -> Mat<f64> {
-    Mat::from_fn(ROWS, d, |i, j| {
-        let place = (seed << 40) + (i * d + j) as u64 + 1;
-        let mut z = place.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        mean + ((z >> 11) as f64 / (1u64 << 53) as f64 - 0.5) * 12f64.sqrt()
-    })
 }
 
 /// The first four source rows as the map leaves them, for the peers' script to compare with its own.

@@ -1,18 +1,25 @@
 """Times the peers on the rows of benches/benches/maps.rs and sets them beside its results.
 
-Run `cargo bench -p brenier-benches` first, then `python compare.py` (needs numpy and POT) on the same machine while it
-does nothing else. Writes ../record/maps.md: times, ratios, how far apart the mapped rows are, hardware and versions.
-POT at d = 4096 takes minutes, and is run once.
+Run `cargo bench -p brenier-benches` first, then `python compare.py` (needs numpy and POT; threadpoolctl, if there, names
+NumPy's kernels) on the same machine while it does nothing else. Writes ../record/maps.md: times, ratios, how far apart
+the mapped rows are, hardware and versions. POT at d = 4096 takes minutes, and is run twice, the first time to warm up;
+`--quick` leaves it out, prints, and writes nothing.
 """
 
 import json
 import os
 import pathlib
 import platform
+import sys
 import time
 
 import numpy as np
 import ot
+
+try:
+    from threadpoolctl import threadpool_info
+except ImportError:
+    threadpool_info = None
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CRITERION = ROOT / "target" / "criterion"
@@ -29,7 +36,8 @@ def rows(d, seed, mean, n=128):
 
 
 def best(call, times):
-    shortest, result = np.inf, None
+    """The shortest of a few calls after one that warms up, and what the last gave."""
+    shortest, result = np.inf, call()
     for _ in range(times):
         start = time.perf_counter()
         result = call()
@@ -70,38 +78,79 @@ def processor():
     return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
 
 
-def main():
+def kernels():
+    """What multiplies matrices for NumPy, and on how many threads."""
+    if threadpool_info is None:
+        return "NumPy's kernels not looked at (no threadpoolctl)"
+    found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return "; ".join(
+        f"{pool['internal_api']} {pool['version']}, {pool.get('architecture', 'unknown')} kernels, "
+        f"{pool['num_threads']} threads ({pathlib.Path(pool['filepath']).name.split('-')[0]})"
+        for pool in found
+    )
+
+
+def maps(quick):
     table = []
     for d, times in ((1024, 3), (4096, 1)):
         x, y = rows(d, 1, 0.0), rows(d, 2, 1.0)
-        peer, (a, b) = best(lambda: ot.gaussian.empirical_bures_wasserstein_mapping(x, y, reg=1e-6), times)
-        table.append((f"OT in all d = {d}, reg 1e-6", "POT empirical_bures_wasserstein_mapping", peer,
-                      ours(f"fit/ot-reg/{d}"), off(mapped(f"ot-reg-{d}"), np.real(x[:4] @ a + b))))
+        if not (quick and d == 4096):
+            peer, (a, b) = best(lambda: ot.gaussian.empirical_bures_wasserstein_mapping(x, y, reg=1e-6), times)
+            table.append((f"OT in all d = {d}, reg 1e-6", "POT empirical_bures_wasserstein_mapping", peer,
+                          ours(f"fit/ot-reg/{d}"), off(mapped(f"ot-reg-{d}"), np.real(x[:4] @ a + b))))
         peer, move = best(lambda: pca_ot(x, y), 5)
         table.append((f"PCA-OT, K = 2, d = {d}", "NumPy, SVD of the stacked rows", peer,
                       ours(f"fit/pca-ot/{d}"), off(mapped(f"pca-ot-{d}"), move(x[:4]))))
-    table.append(("PCA-OT of 32 layers, d = 4096", "NumPy, two such SVDs", 2 * peer, ours("layers/pca-ot"), None))
-    table.append(("a map on 4096 rows of 4096, f32", "a copy of the rows", ours("apply/copy"), ours("apply/pca-ot"), None))
-    lines = [
-        "# Maps against peers",
-        "",
-        "128 + 128 rows in f64, certificates included. Written by `benches/peers/compare.py` after",
-        "`cargo bench -p brenier-benches`, in one run on one machine. Ours: criterion's median; the peer: the best of a few",
-        "(of one for POT at d = 4096). `off`: largest difference of mapped source rows, relative to the largest entry.",
-        "",
-        f"{processor()}, {os.cpu_count()} cores; {platform.system()}; Python {platform.python_version()}, "
-        f"NumPy {np.__version__}, POT {ot.__version__}.",
-        "",
-        "| job | peer | peer, ms | Brenier, ms | ratio | off |",
-        "|---|---|---|---|---|---|",
-    ]
+    ways = ((ours("layers/pca-ot"), "one after the other"), (ours("layers/pca-ot-parallel"), "in parallel"))
+    mine, way = min(ways)
+    table.append((f"PCA-OT of 32 layers, d = 4096, {way}", "NumPy, two such SVDs", 2 * peer, mine, None))
+    lines = ["| job | peer | peer, ms | Brenier, ms | ratio | off |", "|---|---|---|---|---|---|"]
     for job, name, peer, mine, apart in table:
         apart = "" if apart is None else f"{apart:.0e}"
         lines.append(f"| {job} | {name} | {peer * 1e3:.1f} | {mine * 1e3:.2f} | {peer / mine:.3g} | {apart} |")
     for d in (1024, 4096):
         lines.append(f"| OT in all d = {d}, no regulariser | none: POT's root is singular | | {ours(f'fit/ot/{d}') * 1e3:.2f} | | |")
-    (ROOT / "benches" / "record" / "maps.md").write_text("\n".join(lines) + "\n")
+    other, other_way = max(ways)
+    lines += ["", f"The 32 layers {other_way}: {other * 1e3:.2f} ms."]
+    return lines
+
+
+def memory():
+    """Maps are bound by memory: their peers are the plainest ways to move the same rows through it."""
+    copy, add = ours("apply/copy"), ours("apply/add")
+    lines = ["| 4096 rows of 4096, f32 | ms | copy / this | add / this |", "|---|---|---|---|"]
+    for job, name in (
+        ("a map in place", "pca-ot"),
+        ("the map under a gate", "gated"),
+        ("the map on columns", "columns"),
+        ("copy: into other memory, one thread", "copy"),
+        ("add: a number, in place, all threads", "add"),
+    ):
+        mine = ours(f"apply/{name}")
+        lines.append(f"| {job} | {mine * 1e3:.2f} | {copy / mine:.3g} | {add / mine:.3g} |")
+    return lines
+
+
+def main(quick):
+    lines = [
+        "# Maps against peers",
+        "",
+        "128 + 128 rows in f64, certificates included. Written by `benches/peers/compare.py` after",
+        "`cargo bench -p brenier-benches`, in one run on one machine. Ours: criterion's median; the peer: the best of a few",
+        "(of one for POT at d = 4096), after one to warm up. Ratio: the peer's time over ours. `off`: largest difference of",
+        "mapped source rows, relative to the largest entry.",
+        "",
+        f"{processor()}, {os.cpu_count()} cores; {platform.system()}; Python {platform.python_version()}, "
+        f"NumPy {np.__version__}, POT {ot.__version__}.",
+        f"{kernels()}.",
+        "",
+        *maps(quick),
+        "",
+        *memory(),
+    ]
+    if not quick:
+        (ROOT / "benches" / "record" / "maps.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
-main()
+main(quick="--quick" in sys.argv[1:])

@@ -46,7 +46,10 @@ pub fn joint_basis(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<JointBasis,
         None
     } else if wide {
         let scaled = Mat::from_fn(m + n, rank, |i, j| vectors[(i, j)] / eigen.values[j].sqrt());
-        Some(orthonormalize(transpose_product(stacked.as_ref(), scaled.as_ref()))?)
+        let lifted = transpose_product(stacked.as_ref(), scaled.as_ref());
+        // As large as the basis, of which there are two for a moment.
+        drop(stacked);
+        Some(orthonormalize(lifted)?)
     } else {
         Some(vectors.to_owned())
     };

@@ -150,13 +150,13 @@ impl Affine {
         match self {
             Affine::LowRank(map) => {
                 // Around the mean, T(x) - x = (T(m) - m) + ((a - 1) I + U V^T)(x - m): nothing large cancels.
-                let centred = Mat::from_fn(n, dim, |i, j| x[(i, j)] - map.mean[j]);
-                let grow = map.scale - 1.0;
-                let mut moved = Mat::from_fn(n, dim, |i, j| {
-                    grow * centred[(i, j)] + (grow * map.mean[j] + map.offset[j])
-                });
+                let mut moved = Mat::from_fn(n, dim, |i, j| x[(i, j)] - map.mean[j]);
                 let mut z = Mat::zeros(n, map.v.ncols());
-                matmul(z.as_mut(), Accum::Replace, centred.as_ref(), map.v.as_ref(), 1.0, par);
+                matmul(z.as_mut(), Accum::Replace, moved.as_ref(), map.v.as_ref(), 1.0, par);
+                let grow = map.scale - 1.0;
+                for (j, column) in moved.as_mut().col_iter_mut().enumerate() {
+                    column.iter_mut().for_each(|x| *x = grow * *x + (grow * map.mean[j] + map.offset[j]));
+                }
                 matmul(moved.as_mut(), Accum::Add, z.as_ref(), map.u.transpose(), 1.0, par);
                 moved
             }

@@ -155,17 +155,20 @@ pub(crate) fn measure<'a>(
     covariance: Covariance,
 ) -> Result<Quality, TransportError> {
     let (source, target) = (source.into(), target.into());
-    let moved_source = moved(map, source.rows())?;
-    let moved_target = moved(map, target.rows())?;
+    // One after the other: each copy of the rows is as large as they are.
+    let target_step = step(target, moved(map, target.rows())?.as_ref())?;
     let goal = Gaussian::from_rows(target, covariance)?;
     let w2_before = w2(&Gaussian::from_rows(source, covariance)?, &goal)?;
+    let moved_source = moved(map, source.rows())?;
+    let source_step = step(source, moved_source.as_ref())?;
     let w2_after = w2(&Gaussian::from_rows(source.with_rows(moved_source.as_ref()), covariance)?, &goal)?;
+    drop(moved_source);
     Ok(Quality {
         w2_before,
         w2_after,
         w2_ratio: (w2_before > 0.0).then(|| w2_after / w2_before),
-        source_step: step(source, moved_source.as_ref())?,
-        target_step: step(target, moved_target.as_ref())?,
+        source_step,
+        target_step,
         gate: map
             .gate()
             .map(|gate| Gated::of(gate, source, target))

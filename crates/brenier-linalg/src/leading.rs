@@ -5,14 +5,18 @@ use faer::linalg::cholesky::llt::factor as llt;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
-/// Sizes of the Krylov space at which the pairs are looked at; beyond the last, the whole decomposition is the quicker.
-const STEPS: [usize; 5] = [16, 32, 56, 84, 110];
+/// Size of the Krylov space at which the pairs are looked at for the first time, and least number of steps to the next.
+const FIRST: usize = 16;
+const STEPS: usize = 8;
+
+/// A Krylov space pays only for a matrix of this size or larger, while it is this many times smaller than that, and holds
+/// this many vectors at most.
+const LEAST: usize = 128;
+const SMALLER: usize = 2;
+const LARGEST: usize = 240;
 
 /// A vector that keeps less than this of its length has to be made orthogonal once more.
 const CANCELLED: f64 = 0.5;
-
-/// A Krylov space pays only if it is this many times smaller than the matrix.
-const SMALLER: usize = 2;
 
 /// The `count` leading eigenpairs of a symmetric positive semi-definite matrix `[n, n]`, without the rest.
 ///
@@ -52,9 +56,10 @@ pub fn leading_eigen(matrix: MatRef<'_, f64>, count: usize) -> Result<Eigen, Lin
 /// The leading pairs of a Krylov space, once they have settled; none where that takes too long.
 fn krylov(matrix: MatRef<'_, f64>, count: usize) -> Result<Option<Eigen>, LinalgError> {
     let n = matrix.nrows();
-    let Some(last) = STEPS.into_iter().rfind(|&steps| SMALLER * steps <= n && count < steps) else {
+    let last = LARGEST.min(n / SMALLER);
+    if n < LEAST || last < FIRST.max(2 * count) {
         return Ok(None);
-    };
+    }
     let mut space = Mat::<f64>::zeros(n, last + 1);
     let mut start = Mat::from_fn(n, 1, |i, _| scattered(i));
     let length = start.norm_l2();
@@ -62,6 +67,7 @@ fn krylov(matrix: MatRef<'_, f64>, count: usize) -> Result<Option<Eigen>, Linalg
     space.col_mut(0).copy_from(start.col(0));
     let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
     let (mut next, mut along) = (Mat::<f64>::zeros(n, 1), Mat::<f64>::zeros(last, 1));
+    let (mut look, mut seen) = (FIRST.max(2 * count), None);
     for step in 1..=last {
         let (known, rest) = space.as_mut().split_at_col_mut(step);
         let known = known.as_ref();
@@ -80,14 +86,18 @@ fn krylov(matrix: MatRef<'_, f64>, count: usize) -> Result<Option<Eigen>, Linalg
         }
         diagonal.push(own);
         let ends = length <= f64::EPSILON * diagonal.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-        if ends || STEPS.contains(&step) {
+        if (ends && step >= count) || step == look {
             let Eigen { values, vectors } = symmetric_eigen(tridiagonal(&diagonal, &beside).as_ref())?;
-            let wanted = count.min(step);
-            let settled = |k: usize| length * vectors[(step - 1, k)].abs() <= f64::EPSILON * values[0];
-            if wanted == count && (0..count).all(settled) {
+            let residual = (0..count).map(|k| length * vectors[(step - 1, k)].abs()).fold(0.0, f64::max);
+            let goal = f64::EPSILON * values[0];
+            if residual <= goal {
                 let mut pairs = product(known, vectors.as_ref().subcols(0, count));
                 fix_signs(&mut pairs);
                 return Ok(Some(Eigen { values: values[..count].to_vec(), vectors: pairs }));
+            }
+            look = step + steps_left(seen.replace((step, residual)), (step, residual), goal);
+            if look > last {
+                return Ok(None);
             }
         }
         if ends {
@@ -98,6 +108,13 @@ fn krylov(matrix: MatRef<'_, f64>, count: usize) -> Result<Option<Eigen>, Linalg
         rest.col_mut(0).copy_from(next.col(0));
     }
     Ok(None)
+}
+
+/// After how many steps to look again: a residual falls by about the same factor at each step, once it falls.
+fn steps_left(before: Option<(usize, f64)>, now: (usize, f64), goal: f64) -> usize {
+    let rate = before.map_or(0.0, |before| (before.1 / now.1).ln() / (now.0 - before.0) as f64);
+    let left = if rate > 0.0 { ((now.1 / goal).ln() / rate).ceil() } else { f64::INFINITY };
+    (left as usize).clamp(STEPS, now.0)
 }
 
 /// Whether these pairs are those of the largest eigenvalues: what is left of the matrix without them stays below the
@@ -216,7 +233,7 @@ mod tests {
 
     #[test]
     fn zero_and_low_rank_matrices_have_leading_pairs_too() {
-        agrees(&Mat::zeros(120, 120), 2);
-        agrees(&with(&[vec![3.0, 1.0], vec![0.0; 118]].concat()), 5);
+        agrees(&Mat::zeros(140, 140), 2);
+        agrees(&with(&[vec![3.0, 1.0], vec![0.0; 138]].concat()), 5);
     }
 }

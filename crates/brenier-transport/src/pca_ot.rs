@@ -81,7 +81,7 @@ pub(crate) fn pca_ot(
             Shift::Subspace => column(&product(v.as_ref(), inside.step.as_ref())),
         };
         let u = product(v.as_ref(), inside.correction.as_ref());
-        let map = Spanned::new(span, 1.0, offset, u.as_ref(), v.as_ref());
+        let map = Spanned::new(span, offset, u.as_ref(), v.as_ref());
         // What has `d` entries is found while the map is measured on the rows.
         let (basis, quality) = rayon::join(
             || lifted(span, v),

@@ -33,10 +33,9 @@ pub(crate) struct Span<'a> {
     noise: f64,
 }
 
-/// A map in these coordinates: `m_s + e` goes to `m_s + offset + scale e + U V^T e`, where `V^T e` are inner products.
+/// A map in these coordinates: `m_s + e` goes to `m_s + offset + e + U V^T e`, where `V^T e` are inner products.
 /// Kept as what measuring it needs: `G` is the Gram matrix, and `U` and `V` are `[n + 1, r]`.
 pub(crate) struct Spanned {
-    pub scale: f64,
     /// `[n + 1]`.
     pub offset: Vec<f64>,
     /// `G V`: what the directions read of each vector. `[n + 1, r]`.
@@ -48,16 +47,10 @@ pub(crate) struct Spanned {
 }
 
 impl Spanned {
-    pub(crate) fn new(
-        span: &Span<'_>,
-        scale: f64,
-        offset: Vec<f64>,
-        u: MatRef<'_, f64>,
-        v: MatRef<'_, f64>,
-    ) -> Self {
+    pub(crate) fn new(span: &Span<'_>, offset: Vec<f64>, u: MatRef<'_, f64>, v: MatRef<'_, f64>) -> Self {
         let (read, written) = (product(span.gram.as_ref(), v), product(span.gram.as_ref(), u));
         let lengths = transpose_product(u, written.as_ref());
-        Self { scale, offset, read, written, lengths }
+        Self { offset, read, written, lengths }
     }
 }
 
@@ -258,9 +251,10 @@ pub(crate) fn trace(matrix: MatRef<'_, f64>) -> f64 {
 mod tests {
     use super::*;
     use crate::certificate::measure;
+    use crate::gate::gate_along;
     use crate::pca_ot::pca_ot;
     use crate::span_ot::{SpanOt, span_ot};
-    use crate::{Covariance, FitOptions, Gaussian, Pooling, Quality, Shift, Shrinkage, monge};
+    use crate::{Covariance, FitOptions, GateOptions, Gaussian, Pooling, Quality, Shift, Shrinkage, monge};
     use brenier_linalg::Rows;
     use brenier_map::{Affine, RowMap};
 
@@ -285,15 +279,14 @@ mod tests {
     }
 
     /// Every number of the two, one beside the other.
-    fn same_quality(a: &Quality, b: &Quality) {
+    fn same_quality(a: &Quality, b: &Quality, within: f64) {
         for (a, b) in [
             (a.w2_before, b.w2_before),
             (a.w2_after, b.w2_after),
             (a.source_step, b.source_step),
             (a.target_step, b.target_step),
         ] {
-            // A distance of nothing is a difference of traces, and known to their rounding alone.
-            assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{a} is not {b}");
+            assert!((a - b).abs() <= within * b.abs().max(1.0), "{a} is not {b}");
         }
     }
 
@@ -332,7 +325,9 @@ mod tests {
                 close(&moved(&map, rows), &moved(&careful, rows), 1e-9);
             }
             let found = moved_in_span.from(span.w2_before(covariance).unwrap());
-            same_quality(&found, &measure(&map, source.as_ref(), target.as_ref(), covariance).unwrap());
+            let expected = measure(&map, source.as_ref(), target.as_ref(), covariance).unwrap();
+            // A distance of nothing is a difference of traces, and known to their rounding alone.
+            same_quality(&found, &expected, 1e-6);
         }
     }
 
@@ -353,9 +348,34 @@ mod tests {
             close(&moved(&map, &source), &moved(&RowMap::new(careful.affine).unwrap(), &source), 1e-9);
             let moved_in_span = quick.moved.expect("of the span");
             let found = moved_in_span.from(span.w2_before(options.covariance).unwrap());
-            same_quality(
-                &found,
-                &measure(&map, source.as_ref(), target.as_ref(), options.covariance).unwrap(),
+            let expected = measure(&map, source.as_ref(), target.as_ref(), options.covariance).unwrap();
+            same_quality(&found, &expected, 1e-11);
+        }
+    }
+
+    #[test]
+    fn a_gated_map_is_measured_in_the_span_as_on_the_rows() {
+        let (source, target) = (rows(17, 90, 1, 0.4), rows(23, 90, 2, 0.1));
+        let pair =
+            Pair { source: Rows::new(source.as_ref()).unwrap(), target: Rows::new(target.as_ref()).unwrap() };
+        let span = Span::new(&pair).expect("more columns than rows");
+        for shift in [Shift::Subspace, Shift::Full] {
+            let gate = GateOptions { temperature: 3.0, ..GateOptions::default() };
+            let options = FitOptions { components: 3, shift, gate, ..FitOptions::default() };
+            let made = pca_ot(&pair, Some(&span), &options, false).unwrap();
+            let (gate, _) = gate_along(&made.axes, &options).unwrap();
+            let map = RowMap::new(made.affine).unwrap().with_gate(gate.clone()).unwrap();
+            let spanned = made.spanned.expect("of the span");
+            let before = span.w2_before(options.covariance).unwrap();
+            let found = span.measure(&spanned, Some(&gate), options.covariance).unwrap().from(before);
+            let expected = measure(&map, source.as_ref(), target.as_ref(), options.covariance).unwrap();
+            same_quality(&found, &expected, 1e-11);
+            let (found, expected) = (found.gate.unwrap(), expected.gate.unwrap());
+            assert_eq!(found, expected);
+            // Open to different degrees, or the test would be that of a map without a gate.
+            assert!(
+                found.mean_source > 0.6 && found.mean_target < 0.4 && found.mean_target > 1e-3,
+                "{found:?}"
             );
         }
     }

@@ -23,8 +23,7 @@ impl Span<'_> {
         (apart.max(0.0) + bures.max(0.0)).sqrt()
     }
 
-    /// What a map does to the rows themselves: the same numbers that moving the rows would give. A gated map has to
-    /// have scale 1.
+    /// What a map does to the rows themselves: the same numbers that moving the rows would give.
     pub(crate) fn measure(
         &self,
         map: &Spanned,
@@ -49,33 +48,14 @@ impl Span<'_> {
             length: dot(&map.offset, &offset_read),
             with_u: column(&transpose_product(map.written.as_ref(), offset.as_ref())),
         };
-        let step = |share: &[f64], read: MatRef<'_, f64>, of_target: bool| {
-            let mut squares = own.forms(map, read);
-            let grow = map.scale - 1.0;
-            if grow != 0.0 {
-                let first = if of_target { n_s } else { 0 };
-                let with_gap = |x: &[f64], i: usize| x[first + i] + if of_target { x[n] } else { 0.0 };
-                for (i, square) in squares.iter_mut().enumerate() {
-                    let own = self.gram.col_as_slice(first + i);
-                    let length =
-                        own[first + i] + if of_target { 2.0 * own[n] + self.gap_squared() } else { 0.0 };
-                    *square += grow * (grow * length + 2.0 * with_gap(&offset_read, i));
-                }
-                for k in 0..read.ncols() {
-                    let written = map.written.col_as_slice(k);
-                    let places = squares.iter_mut().zip(read.col(k).iter()).enumerate();
-                    places
-                        .for_each(|(i, (square, read))| *square += 2.0 * grow * with_gap(written, i) * read);
-                }
-            }
-            let squares = squares.iter().zip(share).map(|(square, share)| share * share * square);
+        let step = |share: &[f64], read: MatRef<'_, f64>| {
+            let forms = own.forms(map, read);
+            let squares = forms.iter().zip(share).map(|(square, share)| share * share * square);
             (squares.sum::<f64>() / share.len() as f64).max(0.0).sqrt()
         };
-        let (source_step, target_step) =
-            (step(&share_s, read_s, false), step(&share_t, read_t.as_ref(), true));
+        let (source_step, target_step) = (step(&share_s, read_s), step(&share_t, read_t.as_ref()));
 
-        // A moved row is scale e + p (offset + U V^T e) from m_s; about the mean of them, scale e + q offset + U w.
-        let scale = map.scale;
+        // A moved row is e + p (offset + U V^T e) from m_s; about the mean of them, e + q offset + U w.
         let share = share_s.iter().sum::<f64>() / n_s as f64;
         let q: Vec<f64> = share_s.iter().map(|p| p - share).collect();
         let r = map.read.ncols();
@@ -90,11 +70,11 @@ impl Span<'_> {
         let moved: f64 = q.iter().map(|q| q * q * own.length).sum::<f64>()
             + 2.0 * (0..r).map(|k| own.with_u[k] * dot(&q, w.col_as_slice(k))).sum::<f64>()
             + entrywise(product(w.as_ref(), map.lengths.as_ref()).as_ref(), w.as_ref());
-        let spread = scale * scale * trace(of_source) + 2.0 * scale * with_own + moved;
+        let spread = trace(of_source) + 2.0 * with_own + moved;
         let mut with_target = product_with_transpose(map.written.as_ref().subrows(n_s, n_t), w.as_ref());
         for i in 0..n_s {
             let places = with_target.col_as_slice_mut(i).iter_mut().enumerate();
-            places.for_each(|(t, x)| *x += scale * across[(t, i)] + offset_read[n_s + t] * q[i]);
+            places.for_each(|(t, x)| *x += across[(t, i)] + offset_read[n_s + t] * q[i]);
         }
         // The mean of the moved rows from m_t: p offset - gap + U w.
         let left: Vec<f64> =

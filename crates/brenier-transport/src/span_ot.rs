@@ -138,7 +138,7 @@ fn singular(span: &Span<'_>, covariance: Covariance) -> Result<Option<SpanOt>, T
                 from + to + gap,
             )?;
             let written = columns_times(&axes, &gain);
-            let spanned = Spanned::new(span, 1.0, span.gap(), written.as_ref(), axes.as_ref());
+            let spanned = Spanned::new(span, span.gap(), written.as_ref(), axes.as_ref());
             Ok::<_, TransportError>((o, span.measure(&spanned, None, covariance)?))
         },
     );

@@ -40,24 +40,26 @@ const CANCELLED: f64 = 0.5;
 /// # References
 /// 1. B. N. Parlett, *The Symmetric Eigenvalue Problem*, 1980, chapter 13; inertia by triangular factors, section 3.3.
 pub fn leading_eigen(matrix: MatRef<'_, f64>, count: usize) -> Result<Eigen, LinalgError> {
-    let n = matrix.nrows();
-    if n == matrix.ncols()
-        && let Some(found) = krylov(matrix, count)?
+    if let Some(found) = krylov_eigen(matrix, count)?
         && are_leading(matrix, &found)
     {
         return Ok(found);
     }
     let Eigen { mut values, vectors } = symmetric_eigen(matrix)?;
-    let count = count.min(n);
+    let count = count.min(matrix.nrows());
     values.truncate(count);
     Ok(Eigen { values, vectors: vectors.as_ref().subcols(0, count).to_owned() })
 }
 
-/// The leading pairs of a Krylov space, once they have settled; none where that takes too long.
-fn krylov(matrix: MatRef<'_, f64>, count: usize) -> Result<Option<Eigen>, LinalgError> {
+/// The first half of [`leading_eigen`]: pairs of a Krylov space, once they have settled; none where that takes too long.
+/// That they are the leading ones is for [`are_leading`] to prove, which may be done while they are used already.
+///
+/// # Errors
+/// As [`symmetric_eigen`].
+pub fn krylov_eigen(matrix: MatRef<'_, f64>, count: usize) -> Result<Option<Eigen>, LinalgError> {
     let n = matrix.nrows();
     let last = LARGEST.min(n / SMALLER);
-    if n < LEAST || last < FIRST.max(2 * count) {
+    if n != matrix.ncols() || n < LEAST || last < FIRST.max(2 * count) {
         return Ok(None);
     }
     let mut space = Mat::<f64>::zeros(n, last + 1);
@@ -117,9 +119,9 @@ fn steps_left(before: Option<(usize, f64)>, now: (usize, f64), goal: f64) -> usi
     (left as usize).clamp(STEPS, now.0)
 }
 
-/// Whether these pairs are those of the largest eigenvalues: what is left of the matrix without them stays below the
-/// last, to rounding.
-fn are_leading(matrix: MatRef<'_, f64>, found: &Eigen) -> bool {
+/// The second half of [`leading_eigen`]: whether these pairs are those of the largest eigenvalues. What is left of the
+/// matrix without them stays below the last, to rounding.
+pub fn are_leading(matrix: MatRef<'_, f64>, found: &Eigen) -> bool {
     let (Some(&first), Some(&last)) = (found.values.first(), found.values.last()) else { return true };
     let n = matrix.nrows();
     let weighted = Mat::from_fn(n, found.values.len(), |i, k| found.vectors[(i, k)] * found.values[k]);
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn a_krylov_space_settles_where_the_gap_is_wide() {
         let values: Vec<f64> = (0..150).map(|i| 0.8_f64.powi(i)).collect();
-        let found = krylov(with(&values).as_ref(), 3).unwrap();
+        let found = krylov_eigen(with(&values).as_ref(), 3).unwrap();
         assert!(found.is_some_and(|found| (found.values[2] - 0.64).abs() < 1e-14));
     }
 
@@ -224,7 +226,7 @@ mod tests {
         // One vector's Krylov space holds one direction of each eigenspace: it takes 1 for the second.
         let values: Vec<f64> = (0..150).map(|i| if i < 3 { 4.0 } else { 0.7_f64.powi(i) }).collect();
         let matrix = with(&values);
-        let pairs = krylov(matrix.as_ref(), 3).unwrap();
+        let pairs = krylov_eigen(matrix.as_ref(), 3).unwrap();
         assert!(pairs.is_none_or(|pairs| pairs.values[2] > 3.9 || !are_leading(matrix.as_ref(), &pairs)));
         agrees(&matrix, 3);
         let wrong = Eigen { values: vec![0.7], vectors: Mat::from_fn(150, 1, |i, _| f64::from(i == 0)) };

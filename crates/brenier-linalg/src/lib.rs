@@ -47,7 +47,7 @@ pub use decompose::{
     Eigen, ThinSvd, relative_floor, singular_values, symmetric_eigen, symmetric_eigenvalues, thin_svd,
 };
 pub use error::LinalgError;
-pub use leading::leading_eigen;
+pub use leading::{are_leading, krylov_eigen, leading_eigen};
 pub use moments::{Covariance, center, factor, mean, reduce};
 pub use norms::{effective_rank, nuclear_norm, nuclear_norm_of_product, squared_norm, squared_norm_of_gram};
 pub use parts::MomentsParts;

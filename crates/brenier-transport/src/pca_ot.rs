@@ -1,11 +1,12 @@
 use crate::certificate::Optimality;
 use crate::pair::Pair;
 use crate::samples::along;
-use crate::span::{Span, Spanned};
+use crate::span::{Span, Spanned, trace};
 use crate::span_measure::Moved;
 use crate::{FitOptions, Gaussian, Pooling, Shift, Side, TransportError, monge};
 use brenier_linalg::{
-    Eigen, LinalgError, Rows, center, leading_eigen, mean, orthonormalize, pca, product, relative_floor,
+    Eigen, LinalgError, Rows, are_leading, center, krylov_eigen, leading_eigen, mean, orthonormalize, pca,
+    product, relative_floor, symmetric_eigen,
 };
 use brenier_map::{Affine, LowRank};
 use faer::Mat;
@@ -62,10 +63,48 @@ pub(crate) fn pca_ot(
     options: &FitOptions,
     measured: bool,
 ) -> Result<PcaOt, TransportError> {
-    let (mut axes, coordinates) = match span.map(|span| axes_in_span(span, options)).transpose()?.flatten() {
-        Some((axes, coordinates)) => (axes, span.zip(Some(coordinates))),
-        None => (axes_of_rows(pair, options)?, None),
+    if let Some(span) = span
+        && let Some(found) = pca_ot_in_span(span, options, measured)?
+    {
+        return Ok(found);
+    }
+    let means = span.map_or_else(|| [mean(pair.source), mean(pair.target)], Span::means);
+    along_axes(axes_of_rows(pair, options)?, None, means, options, measured)
+}
+
+/// The same from inner products alone; none where [`axes_in_span`] finds none.
+fn pca_ot_in_span(
+    span: &Span<'_>,
+    options: &FitOptions,
+    measured: bool,
+) -> Result<Option<PcaOt>, TransportError> {
+    let Some(pooled) = pooled(span, options) else { return Ok(None) };
+    let from = |pairs: &Eigen| match axes_in_span(span, options, &pooled, pairs) {
+        Some((axes, coordinates)) => {
+            let coordinates = Some((span, coordinates));
+            along_axes(axes, coordinates, span.means(), options, measured).map(Some)
+        }
+        None => Ok(None),
     };
+    if let Some(pairs) = krylov_eigen(pooled.as_ref(), options.components)? {
+        // That these are the leading pairs is proved while they are used.
+        let (found, proven) = rayon::join(|| from(&pairs), || are_leading(pooled.as_ref(), &pairs));
+        if proven {
+            return found;
+        }
+    }
+    from(&symmetric_eigen(pooled.as_ref())?)
+}
+
+/// The map in these axes; `coordinates`: those of the axes in the span, `[n + 1, K]`, of which the basis is yet to be
+/// lifted.
+fn along_axes(
+    mut axes: Axes,
+    coordinates: Option<(&Span<'_>, Mat<f64>)>,
+    means: [Vec<f64>; 2],
+    options: &FitOptions,
+    measured: bool,
+) -> Result<PcaOt, TransportError> {
     let reg = options.reg_abs.unwrap_or(0.0);
     let gaussian = |z: &Mat<f64>, side| {
         Gaussian::estimate(along(z, axes.weights(side))?, options.covariance, options.shrinkage, reg)
@@ -90,7 +129,6 @@ pub(crate) fn pca_ot(
         inside.turn(&axes.settle(basis?));
         (spanned, moved) = (Some(map), quality?);
     }
-    let means = span.map_or_else(|| [mean(pair.source), mean(pair.target)], Span::means);
     let affine = inside.embedded(&axes.basis, means, options.shift);
     let shrinkage = [shrunk_source, shrunk_target];
     Ok(PcaOt { affine, optimality, shrinkage, axes, spanned, moved })
@@ -155,14 +193,15 @@ pub(crate) fn axes(
     span: Option<&Span<'_>>,
     options: &FitOptions,
 ) -> Result<Axes, TransportError> {
-    let Some(span) = span else { return axes_of_rows(pair, options) };
-    match axes_in_span(span, options)? {
-        Some((mut axes, coordinates)) => {
-            axes.settle(lifted(span, &coordinates)?);
-            Ok(axes)
-        }
-        None => axes_of_rows(pair, options),
+    if let Some(span) = span
+        && let Some(pooled) = pooled(span, options)
+        && let Some((mut axes, coordinates)) =
+            axes_in_span(span, options, &pooled, &leading_eigen(pooled.as_ref(), options.components)?)
+    {
+        axes.settle(lifted(span, &coordinates)?);
+        return Ok(axes);
     }
+    axes_of_rows(pair, options)
 }
 
 /// The share of the source in the pool, and the weight of one row of each class.
@@ -202,20 +241,27 @@ fn axes_of_rows(pair: &Pair<'_>, options: &FitOptions) -> Result<Axes, Transport
     })
 }
 
-/// The same from inner products alone, but for the basis, of which the coordinates `[n + 1, K]` are given: [`lifted`]
-/// makes it of these and [`Axes::settle`] puts it in. None where rounding could be seen, or where the components exceed
-/// the rank and the error has to name it.
-fn axes_in_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<(Axes, Mat<f64>)>, TransportError> {
-    let ((n_s, n_t), n, k) = (span.counts(), span.rows(), options.components);
-    let (share, weight) = weights(n_s, n_t, options.pooling);
-    if k > n {
-        return Ok(None);
+/// A row about the centre of the pool is its `z` and so much of the gap.
+fn part_of_gap(span: &Span<'_>, options: &FitOptions) -> impl Fn(usize) -> f64 {
+    let (n_s, n_t) = span.counts();
+    let (share, _) = weights(n_s, n_t, options.pooling);
+    move |i| if i < n_s { share - 1.0 } else { share }
+}
+
+/// The root of the weight of each row.
+fn root_of_weight(span: &Span<'_>, options: &FitOptions) -> impl Fn(usize) -> f64 {
+    let (n_s, n_t) = span.counts();
+    let roots = weights(n_s, n_t, options.pooling).1.map(f64::sqrt);
+    move |i| roots[usize::from(i >= n_s)]
+}
+
+/// The Gram matrix of the weighed rows about the centre of the pool; none for fewer rows than components.
+fn pooled(span: &Span<'_>, options: &FitOptions) -> Option<Mat<f64>> {
+    let (n, g) = (span.rows(), &span.gram);
+    if options.components > n {
+        return None;
     }
-    // A row about the centre of the pool is its z and a part of the gap.
-    let part = |i: usize| if i < n_s { share - 1.0 } else { share };
-    let root = [weight[0].sqrt(), weight[1].sqrt()];
-    let root = |i: usize| root[usize::from(i >= n_s)];
-    let g = &span.gram;
+    let (part, root) = (part_of_gap(span, options), root_of_weight(span, options));
     let mut pooled = Mat::zeros(n, n);
     for j in 0..n {
         let (own, with_gap) = (part(j), g[(n, j)] + part(j) * g[(n, n)]);
@@ -225,13 +271,27 @@ fn axes_in_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<(Axes, M
             *entry = root(i) * root(j) * (z + part(i) * with_gap + own * gap);
         }
     }
-    let total = (0..n).map(|i| pooled[(i, i)]).sum();
-    let Eigen { values, vectors } = leading_eigen(pooled.as_ref(), k)?;
+    Some(pooled)
+}
+
+/// The axes from the leading eigenpairs (or more) of [`pooled`], but for the basis, of which the coordinates `[n + 1, K]`
+/// are given: [`lifted`] makes it of these and [`Axes::settle`] puts it in. None where rounding could be seen, or where the
+/// components exceed the rank and the error has to name it.
+fn axes_in_span(
+    span: &Span<'_>,
+    options: &FitOptions,
+    pooled: &Mat<f64>,
+    pairs: &Eigen,
+) -> Option<(Axes, Mat<f64>)> {
+    let ((n_s, n_t), n, k) = (span.counts(), span.rows(), options.components);
+    let (share, weight) = weights(n_s, n_t, options.pooling);
+    let (part, root) = (part_of_gap(span, options), root_of_weight(span, options));
+    let (values, vectors) = (&pairs.values[..k], &pairs.vectors);
     let floor = relative_floor(n.max(span.source_mean.len())) * values[0];
     let resolved =
         values.iter().all(|&value| value > floor && span.resolves(value / weight[0].max(weight[1])));
     if !resolved {
-        return Ok(None);
+        return None;
     }
 
     // P = Y^T U / sqrt(l).
@@ -242,20 +302,20 @@ fn axes_in_span(span: &Span<'_>, options: &FitOptions) -> Result<Option<(Axes, M
             spanned[(n, j)] += part(i) * spanned[(i, j)];
         }
     }
-    let along = product(g.as_ref(), spanned.as_ref());
+    let along = product(span.gram.as_ref(), spanned.as_ref());
     let rows = |first: usize, count: usize| {
         Mat::from_fn(count, k, |i, j| along[(first + i, j)] + part(first + i) * along[(n, j)])
     };
     let axes = Axes {
         source: rows(0, n_s),
         target: rows(n_s, n_t),
-        eigenvalues: values,
-        total,
+        eigenvalues: values.to_vec(),
+        total: trace(pooled.as_ref()),
         basis: Mat::new(),
         center: middle(&span.source_mean, &span.target_mean, share),
         weights: [None, None],
     };
-    Ok(Some((axes, spanned)))
+    Some((axes, spanned))
 }
 
 /// The axes themselves, made orthonormal once more for what the Gram matrix lost. `[d, K]`.

@@ -98,13 +98,19 @@ impl Tokenizer {
 }
 
 /// The tokenizers library panics on some broken files: on what is no JSON beyond a certain point, hence the look
-/// beforehand, and on character maps that do not decode.
+/// beforehand; on character maps that do not decode; and, when a text is encoded, on a template that names a special
+/// token or a sequence which it does not have, hence the trial.
 fn parse(bytes: &[u8]) -> Result<Inner, String> {
     serde_json::from_slice::<IgnoredAny>(bytes).map_err(|e| format!("no valid JSON, {e}"))?;
-    match std::panic::catch_unwind(|| Inner::from_bytes(bytes)) {
-        Ok(parsed) => parsed.map_err(|e| e.to_string()),
-        Err(_) => Err("a part of it cannot be decoded".to_owned()),
-    }
+    let parsed = std::panic::catch_unwind(|| Inner::from_bytes(bytes));
+    let inner =
+        parsed.map_err(|_| "a part of it cannot be decoded".to_owned())?.map_err(|e| e.to_string())?;
+    let trial =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| inner.encode_fast("", true).is_ok()));
+    trial.map_err(|_| {
+        "its post_processor names a special token or a sequence that it does not define".to_owned()
+    })?;
+    Ok(inner)
 }
 
 fn failed(action: &'static str, e: &tokenizers::Error) -> ModelError {

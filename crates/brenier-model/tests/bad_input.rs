@@ -287,6 +287,26 @@ fn broken_tokenizer_or_template() {
     assert_eq!(strict.prompt_ids(&text, &chat).unwrap(), x);
 }
 
+#[test]
+fn a_template_without_its_special_tokens_is_refused_when_it_is_read() {
+    let bytes = std::fs::read(golden("tokenizers/byte-level/tokenizer.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let read = |json: &serde_json::Value| {
+        std::fs::write(dir.path().join("tokenizer.json"), json.to_string()).unwrap();
+        Tokenizer::read(dir.path())
+    };
+    assert!(read(&json).is_ok());
+    json["post_processor"] = serde_json::json!({
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "B", "type_id": 0}}],
+        "pair": [],
+        "special_tokens": {},
+    });
+    let error = read(&json).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json") && error.contains("post_processor"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 

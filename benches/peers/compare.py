@@ -139,7 +139,7 @@ def main(quick):
         "# Maps against peers",
         "",
         "128 + 128 rows in f64, certificates included. Written by `benches/peers/compare.py` after",
-        "`cargo bench -p brenier-benches`, in one run on one machine. Ours: criterion's median; the peer: the best of a few",
+        "`cargo bench -p brenier-benches`, one after the other on one idle machine. Ours: criterion's median; the peer: the best of a few",
         "(of one for POT at d = 4096), after one to warm up. Ratio: the peer's time over ours. `off`: largest difference of",
         "mapped source rows, relative to the largest entry.",
         "",

@@ -74,7 +74,7 @@ pub fn krylov_eigen(matrix: MatRef<'_, f64>, count: usize) -> Result<Option<Eige
         let (known, rest) = space.as_mut().split_at_col_mut(step);
         let known = known.as_ref();
         matmul(next.as_mut(), Accum::Replace, matrix, known.subcols(step - 1, 1), 1.0, Par::Seq);
-        // A second pass where the first has cancelled much; twice is enough \[1, section 6-9\].
+        // A second pass where the first has cancelled much; twice is enough (Parlett 1980, section 6-9).
         let (mut length, mut own) = (next.norm_l2(), 0.0);
         for _ in 0..2 {
             let (before, mut part) = (length, along.as_mut().subrows_mut(0, step));

@@ -1,7 +1,5 @@
 use crate::decompose::fix_signs;
-use crate::{Eigen, LinalgError, product, relative_floor, symmetric_eigen};
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt::factor as llt;
+use crate::{Eigen, LinalgError, cholesky, product, relative_floor, symmetric_eigen};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
@@ -133,16 +131,7 @@ pub fn are_leading(matrix: MatRef<'_, f64>, found: &Eigen) -> bool {
             left[(i, j)] = if i == j { bound - left[(i, j)] } else { -left[(i, j)] };
         }
     }
-    let scratch = llt::cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default());
-    let stack = &mut MemBuffer::new(scratch);
-    llt::cholesky_in_place(
-        left.as_mut(),
-        Default::default(),
-        Par::Seq,
-        MemStack::new(stack),
-        Default::default(),
-    )
-    .is_ok()
+    cholesky(left).is_some()
 }
 
 fn tridiagonal(diagonal: &[f64], beside: &[f64]) -> Mat<f64> {

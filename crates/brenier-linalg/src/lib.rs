@@ -35,6 +35,7 @@ mod moments;
 mod norms;
 mod parts;
 mod pca;
+mod positive;
 mod product;
 mod roots;
 mod rows;
@@ -52,6 +53,7 @@ pub use moments::{Covariance, center, factor, mean, reduce};
 pub use norms::{effective_rank, nuclear_norm, nuclear_norm_of_product, squared_norm, squared_norm_of_gram};
 pub use parts::MomentsParts;
 pub use pca::{Pca, pca};
+pub use positive::{cholesky, geometric_mean, lower_inverse};
 pub use product::{
     gram, gram_of_stack, product, product_with_transpose, stack_transpose_product, transpose_product,
 };

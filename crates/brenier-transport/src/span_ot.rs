@@ -8,17 +8,15 @@ use crate::span::{Span, Spanned, contrasted, contrasts_of_rows, entrywise, trace
 use crate::span_measure::Moved;
 use crate::{Covariance, FitOptions, TransportError};
 use brenier_linalg::{
-    gram, nuclear_norm, product, product_with_transpose, relative_floor, singular_values, squared_norm,
-    symmetric_eigen, symmetric_eigenvalues, thin_svd,
+    cholesky, geometric_mean, gram, lower_inverse, nuclear_norm, product, product_with_transpose,
+    relative_floor, singular_values, squared_norm, symmetric_eigen, symmetric_eigenvalues, thin_svd,
 };
 use brenier_map::LowRank;
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt::factor as llt;
-use faer::linalg::triangular_inverse::invert_lower_triangular;
-use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
+use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::{Mat, MatRef, Par};
 
-/// Smallest share of the largest singular value of `N_t^T N_s` that is known well enough: to 1e-7.
+/// Smallest share of the largest singular value of a product of roots, `S_t^{1/2} S_s^{1/2}`, that is known well enough:
+/// to 1e-7.
 const SMALLEST_ROOT: f64 = 1e-9;
 
 /// A fitted map.
@@ -159,12 +157,12 @@ fn outside(span: &Span<'_>, w: MatRef<'_, f64>, values: &[f64]) -> Result<usize,
     Ok(symmetric_eigenvalues(left.as_ref())?.iter().take_while(|&&value| value > floor).count())
 }
 
-/// Between `c_s S_s + e_s I` and `c_t S_t + e_t I`, where `c S` is the scatter of a class over its `div`. An orthonormal basis `Q` of the joint span comes from a Cholesky
-/// factor of the Gram matrix, in which the source varies in the leading directions alone; with `N_s N_s^T` and
-/// `N_t N_t^T` the covariances in it and `N_t^T N_s = . diag(g) V^T`,
+/// Between `c_s S_s + e_s I` and `c_t S_t + e_t I`, where `c S` is the scatter of a class over its `div`. An orthonormal
+/// basis `Q` of the joint span comes from a Cholesky factor of the Gram matrix, in which the source varies in the leading
+/// directions alone; with the covariances in it, `[r, r]`,
 ///
 /// ```text
-/// A = c I + Q (A_r - c I) Q^T,   A_r = Y Y^T,   Y = N_s^{-T} V diag(g)^{1/2},   c = sqrt(e_t / e_s)
+/// A = c I + Q (A_r - c I) Q^T,   A_r S_s A_r = S_t,   c = sqrt(e_t / e_s)
 /// ```
 fn regular(
     span: &Span<'_>,
@@ -201,7 +199,7 @@ fn regular(
         || span.lift_triangular(roots, lower_inverse(&l).transpose()),
         || inside(l.as_ref(), a, [e_s, e_t]),
     );
-    let Some(inside) = inside? else { return Ok(None) };
+    let Some(inside) = inside else { return Ok(None) };
     let scale = (e_t / e_s).sqrt();
     let mut correction = inside.matrix.clone();
     for i in 0..r {
@@ -277,36 +275,35 @@ struct Inside {
     root: Root,
     /// `F_t`, `[n_t - 1, r]`.
     target: Mat<f64>,
+    /// `S_t = F_t^T F_t + e_t I`, `[r, r]`.
+    covariance: Mat<f64>,
 }
 
-fn inside(l: MatRef<'_, f64>, a: usize, [e_s, e_t]: [f64; 2]) -> Result<Option<Inside>, TransportError> {
+fn inside(l: MatRef<'_, f64>, a: usize, [e_s, e_t]: [f64; 2]) -> Option<Inside> {
     let r = l.nrows();
-    let mut covariance = gram(l.submatrix(0, 0, a, a).transpose());
-    for i in 0..a {
-        covariance[(i, i)] += e_s;
+    let mut of_source = gram(l.submatrix(0, 0, a, a).transpose());
+    let mut source = Mat::zeros(r, r);
+    add_to_diagonal(&mut of_source, e_s);
+    source.as_mut().submatrix_mut(0, 0, a, a).copy_from(&of_source);
+    for i in a..r {
+        source[(i, i)] = e_s;
     }
-    let Some(c) = cholesky(covariance) else { return Ok(None) };
     let target = l.subrows(a, r - a).to_owned();
     let mut covariance = gram(target.as_ref().transpose());
-    for i in 0..r {
-        covariance[(i, i)] += e_t;
+    add_to_diagonal(&mut covariance, e_t);
+    let largest = squared_norm(source.as_ref()).sqrt() * squared_norm(covariance.as_ref()).sqrt();
+    if (e_s * e_t).sqrt() < SMALLEST_ROOT * largest.sqrt() {
+        return None;
     }
-    let Some(root_t) = cholesky(covariance) else { return Ok(None) };
-    let root = Root { c, isotropic: e_s.sqrt() };
-    // Singular values of a product of roots, not eigenvalues of a product of covariances: nothing is squared.
-    let product = root.times_from_right(root_t.transpose());
-    let svd = thin_svd(product.as_ref())?;
-    if svd.values[r - 1] < SMALLEST_ROOT * svd.values[0] {
-        return Ok(None);
+    let root = Root { c: cholesky(of_source)?, isotropic: e_s.sqrt() };
+    let matrix = geometric_mean(source, covariance.clone(), [e_s, e_t])?;
+    Some(Inside { matrix, root, target, covariance })
+}
+
+fn add_to_diagonal(matrix: &mut Mat<f64>, by: f64) {
+    for i in 0..matrix.nrows() {
+        matrix[(i, i)] += by;
     }
-    let mut y = svd.right;
-    for (k, value) in svd.values.iter().enumerate() {
-        y.col_as_slice_mut(k).iter_mut().for_each(|x| *x *= value.sqrt());
-    }
-    let (mut top, bottom) = y.as_mut().split_at_row_mut(a);
-    solve_upper_triangular_in_place(root.c.transpose(), top.as_mut(), Par::Seq);
-    bottom.col_iter_mut().for_each(|column| column.iter_mut().for_each(|x| *x /= root.isotropic));
-    Ok(Some(Inside { matrix: gram(y.as_ref()), root, target }))
 }
 
 /// `N_s = diag(C, sqrt(e_s) I)`, `[r, r]`, lower triangular, `N_s N_s^T = S_s`.
@@ -363,12 +360,8 @@ impl Inside {
             },
             || {
                 let pushed = self.root.times_from_right(self.matrix.as_ref());
-                let mut want = gram(self.target.as_ref().transpose());
-                for i in 0..r {
-                    want[(i, i)] += e_t;
-                }
-                let size = squared_norm(want.as_ref()).sqrt();
-                let off = squared_norm((gram(pushed.as_ref()) - &want).as_ref()).sqrt();
+                let size = squared_norm(self.covariance.as_ref()).sqrt();
+                let off = squared_norm((gram(pushed.as_ref()) - &self.covariance).as_ref()).sqrt();
                 let root = self.root.matrix(r);
                 let outside = rest * (e_s.sqrt() - e_t.sqrt()).powi(2);
                 let from = squared_norm(root.as_ref());
@@ -398,31 +391,6 @@ impl Inside {
         check_laws(&mut o, d.max(r + a), size, size, size_of_cost)?;
         Ok(o)
     }
-}
-
-/// The lower Cholesky factor; none where the matrix is not positive definite.
-fn cholesky(matrix: Mat<f64>) -> Option<Mat<f64>> {
-    let n = matrix.nrows();
-    let mut factor = matrix;
-    let scratch = llt::cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default());
-    llt::cholesky_in_place(
-        factor.as_mut(),
-        Default::default(),
-        Par::Seq,
-        MemStack::new(&mut MemBuffer::new(scratch)),
-        Default::default(),
-    )
-    .ok()?;
-    for j in 0..n {
-        factor.col_as_slice_mut(j)[..j].fill(0.0);
-    }
-    Some(factor)
-}
-
-fn lower_inverse(l: &Mat<f64>) -> Mat<f64> {
-    let mut inverse = Mat::zeros(l.nrows(), l.ncols());
-    invert_lower_triangular(inverse.as_mut(), l.as_ref(), Par::Seq);
-    inverse
 }
 
 fn columns_times(columns: &Mat<f64>, by: &[f64]) -> Mat<f64> {

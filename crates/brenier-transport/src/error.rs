@@ -125,12 +125,6 @@ pub enum TransportError {
         /// Number of rows.
         rows: usize,
     },
-    /// A method that has no weighted form.
-    #[error("method {method} takes no weights; give it the rows alone, or each row as often as it counts")]
-    Weighted {
-        /// The method.
-        method: crate::Method,
-    },
     /// A map that fails a law which it has to obey: a defect of this program, never of the data.
     #[error(
         "the fitted map fails its own certificate: {law} is off by {found:e} (relative), {allowed:e} is allowed at this condition number; please report this"

@@ -34,14 +34,14 @@ pub struct Fit {
 /// # Shapes
 /// `source`: `[n_s, d]`, `target`: `[n_t, d]`, rows are samples; `held_out`: two such matrices of any number of rows,
 /// which the certificate measures and the fit never sees. Rows may have weights ([`Samples::weighted`]), which every method
-/// but [`Method::Mixture`] honours, and every measure of the certificate with it; rows of weight 0 are left out of the fit.
+/// honours, and every measure of the certificate with it; rows of weight 0 are left out of the fit.
 ///
 /// # Errors
 /// - [`TransportError::Rows`]: a NaN or infinity, with row and column; bad weights; fewer than [`Method::least_rows`] rows.
 /// - [`TransportError::Widths`]: rows of different widths.
 /// - [`TransportError::Option`]: an option outside its range.
 /// - [`TransportError::Linalg`] with `ComponentsExceedRank`: K larger than the rank of the pooled rows.
-/// - [`TransportError::Weighted`]: weights for a method without a weighted form.
+/// - [`TransportError::Mixture`]: too few rows, or too little weight, for so many components of a mixture.
 /// - [`TransportError::LatentRank`]: a class whose rank is not above the number of latent directions.
 /// - [`TransportError::SameMean`]: RFA, ACE or LEACE between equal means.
 /// - [`TransportError::GateDegenerate`]: a class without a density in the gate's coordinates.
@@ -71,9 +71,6 @@ fn fit_here(
     options.check()?;
     let (source, target) = (Kept::new(Side::Source, source)?, Kept::new(Side::Target, target)?);
     let pair = checked_pair(source.samples(), target.samples(), method.least_rows())?;
-    if method == Method::Mixture && pair.weighted() {
-        return Err(TransportError::Weighted { method });
-    }
     let held_out = held_out
         .0
         .map(|(source, target)| {

@@ -38,8 +38,7 @@
 //! density needs an inverse.
 //!
 //! # Weights
-//! Rows may have weights ([`Samples`]): every method but [`Method::Mixture`], which refuses them, honours them, and so
-//! do the measures of the certificate.
+//! Rows may have weights ([`Samples`]): every method honours them, and so do the measures of the certificate.
 //!
 //! # Which method
 //! - A few directions hold what differs, and rows are few: [`Method::PcaOt`] with a small K. It estimates K x K
@@ -57,7 +56,7 @@
 //!   from covariance matrices: give rows where there are rows.
 //! - AcT's least deviation, 1e-4, is an absolute number, as published: rescale very small activations.
 //! - Weights are importance, not counts: a weight of 2 is a row taken twice wherever covariances are divided by `n`, but
-//!   the unbiased divisor and estimated shrinkages know that it was seen once.
+//!   the unbiased divisor, estimated shrinkages, BIC and the prior of a mixture know that it was seen once.
 //! - Push-forward alone proves nothing: read symmetry, positivity and the cost with it.
 //!
 //! # Example
@@ -92,6 +91,7 @@ mod joint;
 mod leace;
 mod made;
 mod mixture;
+mod mixture_fit;
 mod mixture_ot;
 mod moments_file;
 mod monge;
@@ -116,7 +116,6 @@ pub use bootstrap::{Bootstrap, BootstrapOptions};
 pub use brenier_linalg::{Covariance, Moments, Shrinkage};
 pub use calibrate::{Calibration, CalibrationOptions, CalibrationScore, calibrate_gate};
 pub use certificate::{Certificate, GateQuality, Optimality, Quality};
-pub use em::{CountScore, MixtureCount, MixtureFit, MixtureOptions, MixtureReport, Stop, fit_mixture};
 pub use entropic::{Blur, Entropic, EntropicLaws, entropic};
 pub use error::{Side, TransportError};
 pub use fit::{Fit, fit};
@@ -125,6 +124,9 @@ pub use gaussian::{Gaussian, w2};
 pub use geodesic::{Barycenter, BarycenterOptions, barycenter, geodesic};
 pub use leace::ErasureLaws;
 pub use mixture::{GaussianMixture, MixtureError, mixture_map, mixture_plan};
+pub use mixture_fit::{
+    CountScore, MixtureCount, MixtureFit, MixtureOptions, MixtureReport, Stop, fit_mixture,
+};
 pub use mixture_ot::MixtureLaws;
 pub use moments_file::{MOMENTS_FORMAT, MomentsFile};
 pub use monge::{Monge, monge};

@@ -70,6 +70,20 @@ pub enum MixtureError {
         /// Rows needed.
         needed: usize,
     },
+    /// Weights that leave too few effective rows for so many components.
+    #[error(
+        "the weights of {rows} rows leave {effective:.3} effective rows for {components} components; at least {needed} are needed, or fewer components"
+    )]
+    TooLittleWeight {
+        /// Rows with a weight above 0.
+        rows: usize,
+        /// How many rows their weights leave, `(sum w)^2 / sum w^2`.
+        effective: f64,
+        /// Components asked for.
+        components: usize,
+        /// Effective rows needed.
+        needed: usize,
+    },
     /// A component whose covariance is singular.
     #[error(
         "component {index} spans {rank} of {dim} dimensions, so it has no density; use fewer dimensions or a covariance floor above 0"

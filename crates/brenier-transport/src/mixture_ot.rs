@@ -1,8 +1,8 @@
-use crate::em::{MixtureReport, fit_mixture};
 use crate::mixture::{pieces, resting};
 use crate::pair::Pair;
 use crate::pca_ot::Axes;
-use crate::{FitOptions, Shift, TransportError, mixture_plan};
+use crate::samples::along;
+use crate::{FitOptions, MixtureReport, Shift, Side, TransportError, fit_mixture, mixture_plan};
 use brenier_linalg::{mean, product, transpose_product};
 use brenier_map::{Affine, Mixture};
 use faer::Mat;
@@ -45,8 +45,8 @@ pub(crate) fn mixture_ot(
     let k = axes.basis.ncols();
     let roots: Vec<f64> = axes.eigenvalues.iter().map(|value| value.sqrt()).collect();
     let whiten = |z: &Mat<f64>| Mat::from_fn(z.nrows(), k, |i, j| z[(i, j)] / roots[j]);
-    let fitted = |z: &Mat<f64>| fit_mixture(whiten(z).as_ref(), &options.mixture);
-    let (source, target) = (fitted(&axes.source)?, fitted(&axes.target)?);
+    let fitted = |z: &Mat<f64>, side| fit_mixture(along(&whiten(z), axes.weights(side))?, &options.mixture);
+    let (source, target) = (fitted(&axes.source, Side::Source)?, fitted(&axes.target, Side::Target)?);
     let (from, to) = (source.mixture.scaled(&roots), target.mixture.scaled(&roots));
     let plan = mixture_plan(&from, &to)?;
     let origin = vec![0.0; k];

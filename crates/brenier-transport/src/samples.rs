@@ -55,6 +55,12 @@ impl<'a> Samples<'a> {
         Samples { rows, weights: self.weights }
     }
 
+    /// The same without weights if these are all one number.
+    pub(crate) fn without_equal_weights(self) -> Self {
+        let equal = |weights: &&[f64]| weights.windows(2).all(|pair| pair[0] == pair[1]);
+        Self { rows: self.rows, weights: self.weights.filter(|weights| !equal(weights)) }
+    }
+
     /// The shares of the rows in their weight, if they have any.
     pub(crate) fn shares(self) -> Result<Option<Vec<f64>>, LinalgError> {
         let of = |raw| Weights::new(raw, self.rows.nrows()).map(Weights::shares);
@@ -137,9 +143,20 @@ impl<'a> Kept<'a> {
         if weights.positive() == raw.len() {
             return Ok(Self::Whole(samples));
         }
-        crate::pair::checked(side, samples, 1)?;
-        let places: Vec<usize> = (0..raw.len()).filter(|&i| raw[i] > 0.0).collect();
-        Ok(Self::Part(Owned::pick(samples, &places)))
+        Ok(Self::of(crate::pair::checked(side, samples, 1)?))
+    }
+
+    /// Of rows that have been checked.
+    pub(crate) fn of(rows: Rows<'a>) -> Self {
+        let samples = Samples::from(rows);
+        match rows.weights() {
+            Some(weights) if weights.positive() < rows.count() => {
+                let raw = weights.raw();
+                let places: Vec<usize> = (0..raw.len()).filter(|&i| raw[i] > 0.0).collect();
+                Self::Part(Owned::pick(samples, &places))
+            }
+            _ => Self::Whole(samples),
+        }
     }
 
     pub(crate) fn samples(&self) -> Samples<'_> {

@@ -1,5 +1,5 @@
 //! Weighted rows: against POT and textbook formulas (tests/golden/estimators/make.py); whole weights are repeated rows, no
-//! weight is no row, equal weights are no weights, only ratios matter; what has no weighted form is refused.
+//! weight is no row, equal weights are no weights, only ratios matter. Mixtures have more in `weighted_mixture.rs`.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -7,8 +7,8 @@ mod common;
 use brenier_linalg::{LinalgError, Rows, center, mean};
 use brenier_transport::{
     BootstrapOptions, Certificate, Covariance, Fit, FitOptions, GateOptions, Gaussian, GaussianOtMap,
-    HeldOut, Method, Pooling, Quality, Samples, Shift, Shrinkage, Side, SlicedOptions, TransportError,
-    calibrate_gate, fit, select_components, select_latent, sliced_w2, w2,
+    HeldOut, Method, MixtureCount, MixtureOptions, Pooling, Quality, Samples, Shift, Shrinkage, Side,
+    SlicedOptions, TransportError, calibrate_gate, fit, select_components, select_latent, sliced_w2, w2,
 };
 use common::{Golden, map_rows, relative, rows};
 use faer::{Mat, MatRef};
@@ -36,10 +36,6 @@ fn without(rows: MatRef<'_, f64>, weights: &[f64]) -> (Mat<f64>, Vec<f64>) {
     let which: Vec<usize> = (0..rows.nrows()).filter(|&i| weights[i] > 0.0).collect();
     let kept = Mat::from_fn(which.len(), rows.ncols(), |i, j| rows[(which[i], j)]);
     (kept, which.iter().map(|&i| weights[i]).collect())
-}
-
-fn weighed() -> impl Iterator<Item = Method> {
-    Method::ALL.into_iter().filter(|&method| method != Method::Mixture)
 }
 
 /// Everything that has a number of its own, over divisors that repetition does not change.
@@ -152,7 +148,9 @@ fn whole_weights_are_repeated_rows() {
             (Samples::weighted(held_out.0.as_ref(), &hw_s), Samples::weighted(held_out.1.as_ref(), &hw_t))
                 .into();
         let many_out = (repeated(held_out.0.as_ref(), &h_s), repeated(held_out.1.as_ref(), &h_t));
-        let mut cases: Vec<(Method, FitOptions)> = weighed().map(|method| (method, options())).collect();
+        // The prior of a mixture knows how many rows there are, but says nothing of one component without a floor.
+        let counted = Method::ALL.into_iter().filter(|&method| method != Method::Mixture);
+        let mut cases: Vec<(Method, FitOptions)> = counted.map(|method| (method, options())).collect();
         let with = |change: &dyn Fn(&mut FitOptions)| {
             let mut options = options();
             change(&mut options);
@@ -164,6 +162,8 @@ fn whole_weights_are_repeated_rows() {
         cases.push((Method::Ot, with(&|o| o.shrinkage = Shrinkage::Fixed(0.2))));
         cases.push((Method::Ot, with(&|o| o.latent = Some(2))));
         cases.push((Method::Leace, with(&|o| o.shrinkage = Shrinkage::Fixed(0.1))));
+        let one = MixtureOptions { count: MixtureCount::Fixed(1), floor: 0.0, ..MixtureOptions::default() };
+        cases.push((Method::Mixture, with(&|o| o.mixture = one)));
         for (method, options) in cases {
             let what = format!("{method} of {d}");
             let found = fit(method, s, t, &options, out).unwrap();
@@ -190,7 +190,7 @@ fn every_weighted_method_minds_its_weights() {
     let (w_s, w_t) = (weights(20, 1), weights(16, 2));
     for d in [4, 50] {
         let (source, target, probe) = (rows(20, d, 1), rows(16, d, 2), rows(5, d, 3));
-        for method in weighed() {
+        for method in Method::ALL {
             let plain = fit(method, source.as_ref(), target.as_ref(), &options(), None).unwrap();
             for (s, t) in [
                 (Samples::weighted(source.as_ref(), &w_s), target.as_ref().into()),
@@ -227,7 +227,7 @@ fn a_row_of_no_weight_is_no_row() {
                 gate: GateOptions { calibrate: Some(3), ..GateOptions::default() },
                 ..options()
             };
-            for method in weighed() {
+            for method in Method::ALL {
                 let found = fit(
                     method,
                     Samples::weighted(source.as_ref(), &w_s),
@@ -262,7 +262,7 @@ fn equal_weights_are_no_weights_and_only_ratios_matter() {
     let (w_s, w_t) = (weights(16, 3), weights(14, 4));
     for d in [4, 60] {
         let (source, target, probe) = (rows(16, d, 1), rows(14, d, 2), rows(5, d, 3));
-        for method in weighed() {
+        for method in Method::ALL {
             for shrinkage in [Shrinkage::Fixed(0.0), Shrinkage::Auto, Shrinkage::Oas] {
                 let options = FitOptions { shrinkage, covariance: Covariance::Sample, ..options() };
                 let with = |w_s: &[f64], w_t: &[f64]| {
@@ -278,7 +278,8 @@ fn equal_weights_are_no_weights_and_only_ratios_matter() {
                     let what = format!("{method} of {d} by {by}");
                     same_fit(&with(&scaled(&w_s), &scaled(&w_t)), &given, probe.as_ref(), &what);
                     // One class by itself, where nothing is pooled by rows.
-                    let pools = matches!(method, Method::PcaOt | Method::Gated | Method::Leace);
+                    let pools =
+                        matches!(method, Method::PcaOt | Method::Gated | Method::Mixture | Method::Leace);
                     if !pools {
                         same_fit(&with(&scaled(&w_s), &w_t), &given, probe.as_ref(), &what);
                     }
@@ -455,10 +456,6 @@ fn what_cannot_be_weighed_is_refused() {
     let refused = |method, w: &[f64]| {
         fit(method, Samples::weighted(s, w), t, &FitOptions::default(), None).unwrap_err()
     };
-    let good = [1.0, 2.0, 1.0, 1.0, 1.0, 1.0];
-    let error = refused(Method::Mixture, &good);
-    assert!(matches!(error, TransportError::Weighted { method: Method::Mixture }));
-    assert!(error.to_string().starts_with("method mixture takes no weights"));
     let rows_error = |error| match error {
         TransportError::Rows { side: Side::Source, error } => error,
         other => panic!("{other}"),

@@ -1,6 +1,6 @@
 //! A map on a device.
 
-use brenier_map::{Affine, Gate, Mixture, Piece, RowMap};
+use brenier_map::{Affine, Gate, LowRank, Mixture, Piece, RowMap};
 use brenier_residual::{HookPoint, Spec};
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
@@ -102,22 +102,9 @@ impl Body {
     fn new(affine: &Affine, target: &Target<'_>) -> Result<Self, HookError> {
         let dim = affine.dim();
         Ok(match affine {
-            Affine::LowRank(map) => {
-                let grow = map.scale - 1.0;
-                let rank = map.u.ncols();
-                let factors = if rank == 0 {
-                    None
-                } else {
-                    let v = target.matrix("v", [dim, rank], |i, j| map.v[(i, j)])?;
-                    Some((v, target.matrix("u", [rank, dim], |i, j| map.u[(j, i)])?))
-                };
-                Body::LowRank {
-                    grow: target.number("scale", grow)?,
-                    mean: target.row("mean", dim, |j| map.mean[j])?,
-                    at_mean: target.row("offset", dim, |j| grow * map.mean[j] + map.offset[j])?,
-                    factors,
-                }
-            }
+            Affine::LowRank(map) => Body::low_rank(map, target)?,
+            // Multiplied in f64, and rounded once.
+            Affine::Symmetric(map) => Body::low_rank(&map.to_low_rank(), target)?,
             Affine::Diagonal(map) => Body::Diagonal {
                 grow: target.row("weight", dim, |j| map.weight[j] - 1.0)?,
                 bias: target.row("bias", dim, |j| map.bias[j])?,
@@ -130,6 +117,22 @@ impl Body {
                 bias: target.row("bias", dim, |j| map.bias[j])?,
             },
             Affine::Mixture(map) => Body::Mixture(Box::new(DeviceMixture::new(map, target)?)),
+        })
+    }
+
+    fn low_rank(map: &LowRank, target: &Target<'_>) -> Result<Self, HookError> {
+        let (dim, rank, grow) = (map.mean.len(), map.u.ncols(), map.scale - 1.0);
+        let factors = if rank == 0 {
+            None
+        } else {
+            let v = target.matrix("v", [dim, rank], |i, j| map.v[(i, j)])?;
+            Some((v, target.matrix("u", [rank, dim], |i, j| map.u[(j, i)])?))
+        };
+        Ok(Body::LowRank {
+            grow: target.number("scale", grow)?,
+            mean: target.row("mean", dim, |j| map.mean[j])?,
+            at_mean: target.row("offset", dim, |j| grow * map.mean[j] + map.offset[j])?,
+            factors,
         })
     }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use brenier_hooks::{Edit, HookError, Intervention};
-use brenier_map::{Affine, Dense, Diagonal, Gate, LowRank, Mixture, Piece, RowMap};
+use brenier_map::{Affine, Dense, Diagonal, Gate, LowRank, Mixture, Piece, RowMap, Symmetric};
 use brenier_residual::{Batch, HookPoint, Row, Site, Spec, Tap, TokenSet};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use faer::Mat;
@@ -50,6 +50,16 @@ fn low_rank(seed: usize, scale: f64, rank: usize) -> Affine {
         offset: vector(seed + 1),
         u: matrix(seed + 2, HIDDEN, rank),
         v: matrix(seed + 3, HIDDEN, rank),
+    })
+}
+
+fn symmetric(seed: usize, scale: f64, rank: usize) -> Affine {
+    Affine::Symmetric(Symmetric {
+        scale,
+        mean: vector(seed),
+        offset: vector(seed + 1),
+        basis: matrix(seed + 2, HIDDEN, rank),
+        core: Mat::from_fn(rank, rank, |i, j| wave(seed, i.max(j), i.min(j))),
     })
 }
 
@@ -107,6 +117,8 @@ fn maps(seed: usize) -> Vec<RowMap> {
         maps.push(maps[2 * at + 1].clone().with_gate(gate).unwrap());
     }
     maps.push(maps[9].clone().with_gate(gate(seed, 2, None)).unwrap());
+    maps.push(RowMap::new(symmetric(seed, 1.2, 3)).unwrap());
+    maps.push(RowMap::new(symmetric(seed, 1.0, 2)).unwrap().with_gate(gate(seed, 1, None)).unwrap());
     maps
 }
 
@@ -146,6 +158,12 @@ fn size(map: &RowMap, x: &[f64]) -> f64 {
         Affine::LowRank(map) => {
             let centred = sum(x) + sum(&map.mean);
             map.scale.abs() * centred + sum(&map.offset) + map.u.norm_max() * map.v.norm_max() * 2.0 * centred
+        }
+        Affine::Symmetric(map) => {
+            // As one of low rank: entries of its core are of at most 1, like those of the basis.
+            let centred = sum(x) + sum(&map.mean);
+            let rank = map.core.ncols() as f64;
+            map.scale.abs() * centred + sum(&map.offset) + rank * rank * 2.0 * centred
         }
         Affine::Diagonal(map) => 2.0 * sum(x) + sum(&map.bias),
         Affine::Dense(map) => 2.0 * sum(x) + sum(&map.bias),

@@ -1,6 +1,7 @@
 //! Maps of rows in their cheapest exact forms.
 
-use faer::{Mat, MatRef};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
 
 use crate::{MapError, Mixture};
 
@@ -24,6 +25,47 @@ pub struct LowRank {
     pub u: Mat<f64>,
     /// Directions that are read; `[d, r]`.
     pub v: Mat<f64>,
+}
+
+/// A low-rank map with a symmetric matrix, such as an optimal one in all dimensions: the gradient of a quadratic function.
+///
+/// ```text
+/// T(x) = scale x + offset + Q (C (Q^T (x - mean)))
+/// ```
+///
+/// The same as [`LowRank`] with `u = Q C` and `v = Q` ([`Symmetric::to_low_rank`]) in half the memory. `Q` is orthonormal
+/// where a fit made it; nothing here needs that.
+///
+/// # Shapes
+/// `mean`, `offset`: `d`; `basis`: `[d, r]`, `core`: `[r, r]`, `r >= 0`. A row costs `O(d r)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Symmetric {
+    /// Factor of the identity: 1 leaves the complement of the basis where it is.
+    pub scale: f64,
+    /// What is subtracted before the projection on the basis; `d`.
+    pub mean: Vec<f64>,
+    /// What is added; `d`.
+    pub offset: Vec<f64>,
+    /// `Q`: directions that are read and written; `[d, r]`.
+    pub basis: Mat<f64>,
+    /// `C`, symmetric to the last bit; `[r, r]`.
+    pub core: Mat<f64>,
+}
+
+impl Symmetric {
+    /// The same map with its two factors apart.
+    #[must_use]
+    pub fn to_low_rank(&self) -> LowRank {
+        let mut u = Mat::zeros(self.basis.nrows(), self.core.ncols());
+        matmul(u.as_mut(), Accum::Replace, self.basis.as_ref(), self.core.as_ref(), 1.0, Par::Seq);
+        LowRank {
+            scale: self.scale,
+            mean: self.mean.clone(),
+            offset: self.offset.clone(),
+            u,
+            v: self.basis.clone(),
+        }
+    }
 }
 
 /// Every coordinate for itself:
@@ -67,6 +109,8 @@ pub struct Dense {
 pub enum Affine {
     /// A multiple of the identity plus low rank.
     LowRank(LowRank),
+    /// The same with a symmetric matrix.
+    Symmetric(Symmetric),
     /// Every coordinate for itself.
     Diagonal(Diagonal),
     /// Any matrix.
@@ -81,6 +125,7 @@ impl Affine {
     pub fn dim(&self) -> usize {
         match self {
             Affine::LowRank(map) => map.mean.len(),
+            Affine::Symmetric(map) => map.mean.len(),
             Affine::Diagonal(map) => map.weight.len(),
             Affine::Dense(map) => map.bias.len(),
             Affine::Mixture(map) => map.dim(),
@@ -100,6 +145,15 @@ impl Affine {
                 check_vector("offset", &map.offset, dim)?;
                 check_matrix("u", map.u.as_ref(), dim, map.u.ncols())?;
                 check_matrix("v", map.v.as_ref(), dim, map.u.ncols())
+            }
+            Affine::Symmetric(map) => {
+                let rank = map.basis.ncols();
+                check_number("scale", map.scale)?;
+                check_vector("mean", &map.mean, dim)?;
+                check_vector("offset", &map.offset, dim)?;
+                check_matrix("basis", map.basis.as_ref(), dim, rank)?;
+                check_matrix("core", map.core.as_ref(), rank, rank)?;
+                check_symmetry("core", map.core.as_ref())
             }
             Affine::Diagonal(map) => {
                 check_vector("weight", &map.weight, dim)?;
@@ -150,6 +204,16 @@ pub(crate) fn check_matrix(
         }
         if let Some((i, &value)) = column.iter().enumerate().find(|(_, value)| !value.is_finite()) {
             return Err(MapError::NonFinite { part, index: vec![i, j], value });
+        }
+    }
+    Ok(())
+}
+
+fn check_symmetry(part: &'static str, values: MatRef<'_, f64>) -> Result<(), MapError> {
+    for column in 0..values.ncols() {
+        if let Some(row) = (0..column).find(|&row| values[(row, column)] != values[(column, row)]) {
+            let values = [values[(row, column)], values[(column, row)]];
+            return Err(MapError::Asymmetric { part, row, column, values });
         }
     }
     Ok(())

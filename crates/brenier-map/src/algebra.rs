@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{DenseSolveCore, FullPivLu, Solve};
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Accum, Mat, MatRef, Par, Scale};
 
 use crate::map::check_strength;
-use crate::{Affine, Dense, Diagonal, LowRank, MapError, RowMap};
+use crate::{Affine, Dense, Diagonal, LowRank, MapError, RowMap, Symmetric};
 
 impl RowMap {
     /// The map that applies `inner` first and then this one, each at strength 1.
@@ -46,7 +46,7 @@ impl RowMap {
 
     /// The map that undoes this one.
     ///
-    /// A low-rank map stays one, by the matrix inversion lemma \[1\]:
+    /// A low-rank map stays one, and a symmetric one symmetric, by the matrix inversion lemma \[1\]:
     /// `(a I + U V^T)^-1 = (I - U (a I + V^T U)^-1 V^T) / a`.
     ///
     /// # Errors
@@ -55,6 +55,9 @@ impl RowMap {
     /// # References
     /// 1. Woodbury, *Inverting modified matrices*, 1950.
     pub fn inverse(&self) -> Result<RowMap, MapError> {
+        if let (Affine::Symmetric(map), None) = (self.affine(), self.gate()) {
+            return RowMap::new(Affine::Symmetric(invert_symmetric(map)?));
+        }
         RowMap::new(match self.plain("invert")? {
             Plain::LowRank(map) => Affine::LowRank(invert_low_rank(&map)?),
             Plain::Diagonal(map) => {
@@ -95,6 +98,13 @@ impl RowMap {
                 u: Mat::from_fn(map.u.nrows(), map.u.ncols(), |i, j| strength * map.u[(i, j)]),
                 v: map.v.clone(),
             }),
+            Affine::Symmetric(map) => Affine::Symmetric(Symmetric {
+                scale: toward(map.scale),
+                mean: map.mean.clone(),
+                offset: scaled(&map.offset),
+                basis: map.basis.clone(),
+                core: Scale(strength) * &map.core,
+            }),
             Affine::Diagonal(map) => Affine::Diagonal(Diagonal {
                 weight: map.weight.iter().map(|&weight| toward(weight)).collect(),
                 bias: scaled(&map.bias),
@@ -123,6 +133,7 @@ impl RowMap {
             _ if self.gate().is_some() => refuse("gate"),
             Affine::Diagonal(Diagonal { range: Some(_), .. }) => refuse("range"),
             Affine::LowRank(map) => Ok(Plain::LowRank(Cow::Borrowed(map))),
+            Affine::Symmetric(map) => Ok(Plain::LowRank(Cow::Owned(map.to_low_rank()))),
             Affine::Diagonal(map) => Ok(Plain::Diagonal(map)),
             Affine::Dense(map) => Ok(Plain::Dense(map)),
             Affine::Mixture(map) => match map.single() {
@@ -208,6 +219,27 @@ fn invert_low_rank(map: &LowRank) -> Result<LowRank, MapError> {
         mean,
         u: Mat::from_fn(dim, map.u.ncols(), |i, j| -solved[(i, j)] / a),
         v: map.v.clone(),
+    })
+}
+
+/// With `B = a I + Q C Q^T`: `B^-1 = (I - Q (a I + C Q^T Q)^-1 C Q^T) / a`.
+fn invert_symmetric(map: &Symmetric) -> Result<Symmetric, MapError> {
+    let (dim, a, rank) = (map.mean.len(), map.scale, map.core.ncols());
+    let mut inner = product(map.core.as_ref(), product(map.basis.transpose(), map.basis.as_ref()).as_ref());
+    let size = a.abs() + inner.norm_l2();
+    check_pivot(a.abs(), dim as f64 * f64::EPSILON * size)?;
+    for j in 0..rank {
+        inner[(j, j)] += a;
+    }
+    let solved = factor(inner.as_ref(), dim, size)?.solve(&map.core);
+    let mean: Vec<f64> = map.mean.iter().zip(&map.offset).map(|(m, c)| a * m + c).collect();
+    Ok(Symmetric {
+        scale: 1.0 / a,
+        offset: map.mean.iter().zip(&mean).map(|(m, n)| m - n / a).collect(),
+        mean,
+        basis: map.basis.clone(),
+        // Symmetric but for rounding.
+        core: Mat::from_fn(rank, rank, |i, j| -(solved[(i, j)] + solved[(j, i)]) / (2.0 * a)),
     })
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn constant(affine: &Affine) -> Vec<f64> {
             map.mean.iter().zip(&map.offset).map(|(mean, offset)| grow * mean + offset).collect()
         }
         Affine::Mixture(map) => map.offset.clone(),
-        Affine::Diagonal(_) | Affine::Dense(_) => vec![],
+        Affine::Symmetric(_) | Affine::Diagonal(_) | Affine::Dense(_) => vec![],
     }
 }
 
@@ -50,7 +50,8 @@ impl<'a> Plan<'a> {
                 let step = Step::new(0.0, &map.center, constant, &map.u);
                 (Projection::new(&map.center, &map.v), step, Some(map))
             }
-            Affine::Diagonal(_) | Affine::Dense(_) => return None,
+            // Fits make these with as many directions as rows.
+            Affine::Symmetric(_) | Affine::Diagonal(_) | Affine::Dense(_) => return None,
         };
         let gate = gate.map(|gate| (gate, gate.projection()));
         (projection.rank() <= LARGEST_RANK).then_some(Self { projection, mixture, step, gate, strength })

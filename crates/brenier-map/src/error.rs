@@ -29,6 +29,18 @@ pub enum MapError {
         /// The value.
         value: f64,
     },
+    /// A matrix that has to be symmetric and is not.
+    #[error("map: `{part}` holds {} at [{row}, {column}] and {} at [{column}, {row}]: it has to be symmetric", .values[0], .values[1])]
+    Asymmetric {
+        /// Name of the part, as in the file.
+        part: &'static str,
+        /// Row of the first of the two values.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// The values.
+        values: [f64; 2],
+    },
     /// A number outside the values it may take.
     #[error("`{part}` is {value}, but {expected} was expected")]
     OutOfRange {

@@ -8,7 +8,7 @@
 //! | key | value |
 //! |---|---|
 //! | `format` | `brenier.map/1` |
-//! | `entries` | JSON: `{name: {"kind": "low-rank" or "diagonal" or "dense" or "mixture", "method": text, "certificate": any}}` |
+//! | `entries` | JSON: `{name: {"kind": "low-rank" or "symmetric" or "diagonal" or "dense" or "mixture", "method": text, "certificate": any}}` |
 //! | any other | what the writer added |
 //!
 //! and for every entry `name` the tensors `name.part`:
@@ -16,6 +16,7 @@
 //! | kind | parts | row `x` goes to |
 //! |---|---|---|
 //! | `low-rank` | `scale` `[]`, `mean` `[d]`, `offset` `[d]`, `u` `[d, r]`, `v` `[d, r]` | `scale x + offset + u v^T (x - mean)` |
+//! | `symmetric` | `scale` `[]`, `mean` `[d]`, `offset` `[d]`, `basis` `[d, r]`, `core` `[r, r]` | `scale x + offset + basis core basis^T (x - mean)` |
 //! | `diagonal` | `weight` `[d]`, `bias` `[d]`, and optionally `range.lo` `[d]`, `range.hi` `[d]` | `weight x + bias`, where `range.lo < x < range.hi` |
 //! | `dense` | `matrix` `[d, d]`, `bias` `[d]` | `matrix x + bias` |
 //! | `mixture` | `center` `[d]`, `offset` `[d]`, `u` `[d, K]`, `v` `[d, K]`, and for `C` pieces `constant` `[C]`, `linear` `[C, K]`, `quadratic` `[C, K, K]`, `matrix` `[C, K, K]`, `shift` `[C, K]` | see [`Mixture`](crate::Mixture) |

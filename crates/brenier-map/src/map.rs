@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::block::{Plan, constant};
 use crate::lanes::Number;
-use crate::{Affine, Gate, MapError};
+use crate::{Affine, Gate, LowRank, MapError, Symmetric};
 
 /// Rows mapped at once by a thread: what it holds beside the rows themselves is two blocks of so many at most.
 pub(crate) const BLOCK: usize = 64;
@@ -148,17 +148,11 @@ impl Affine {
         let par = Par::Seq;
         let (n, dim) = x.shape();
         match self {
-            Affine::LowRank(map) => {
-                // Around the mean, T(x) - x = (T(m) - m) + ((a - 1) I + U V^T)(x - m): nothing large cancels.
-                let mut moved = Mat::from_fn(n, dim, |i, j| x[(i, j)] - map.mean[j]);
-                let mut z = Mat::zeros(n, map.v.ncols());
-                matmul(z.as_mut(), Accum::Replace, moved.as_ref(), map.v.as_ref(), 1.0, par);
-                let grow = map.scale - 1.0;
-                for (j, column) in moved.as_mut().col_iter_mut().enumerate() {
-                    column.iter_mut().for_each(|x| *x = grow * *x + (grow * map.mean[j] + map.offset[j]));
-                }
-                matmul(moved.as_mut(), Accum::Add, z.as_ref(), map.u.transpose(), 1.0, par);
-                moved
+            Affine::LowRank(LowRank { scale, mean, offset, u, v }) => {
+                displaced(x, *scale, mean, offset, v.as_ref(), None, u.as_ref())
+            }
+            Affine::Symmetric(Symmetric { scale, mean, offset, basis, core }) => {
+                displaced(x, *scale, mean, offset, basis.as_ref(), Some(core.as_ref()), basis.as_ref())
             }
             Affine::Diagonal(map) => Mat::from_fn(n, dim, |i, j| {
                 let x = x[(i, j)];
@@ -176,4 +170,34 @@ impl Affine {
             Affine::Mixture(map) => map.displacement(x),
         }
     }
+}
+
+/// `(a - 1) x + c + U C^T V^T (x - m)`, without a `C` where there is none. Around the mean,
+/// `T(x) - x = (T(m) - m) + ((a - 1) I + U C^T V^T)(x - m)`: nothing large cancels.
+fn displaced(
+    x: MatRef<'_, f64>,
+    scale: f64,
+    mean: &[f64],
+    offset: &[f64],
+    v: MatRef<'_, f64>,
+    core: Option<MatRef<'_, f64>>,
+    u: MatRef<'_, f64>,
+) -> Mat<f64> {
+    let (n, dim) = x.shape();
+    let times = |a: MatRef<'_, f64>, b: MatRef<'_, f64>| {
+        let mut out = Mat::zeros(a.nrows(), b.ncols());
+        matmul(out.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
+        out
+    };
+    let mut moved = Mat::from_fn(n, dim, |i, j| x[(i, j)] - mean[j]);
+    let mut z = times(moved.as_ref(), v);
+    if let Some(core) = core {
+        z = times(z.as_ref(), core);
+    }
+    let grow = scale - 1.0;
+    for (j, column) in moved.as_mut().col_iter_mut().enumerate() {
+        column.iter_mut().for_each(|x| *x = grow * *x + (grow * mean[j] + offset[j]));
+    }
+    matmul(moved.as_mut(), Accum::Add, z.as_ref(), u.transpose(), 1.0, Par::Seq);
+    moved
 }

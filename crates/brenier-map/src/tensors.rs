@@ -3,7 +3,7 @@
 use faer::{Mat, MatRef};
 
 use crate::container::{Reader, Writer};
-use crate::{Affine, Dense, Diagonal, Gate, LowRank, MapError, Mixture, Piece, RowMap};
+use crate::{Affine, Dense, Diagonal, Gate, LowRank, MapError, Mixture, Piece, RowMap, Symmetric};
 
 /// Writes the parts of a map, and returns the name of its kind.
 pub(crate) fn write(writer: &mut Writer, name: &str, map: &RowMap) -> &'static str {
@@ -15,6 +15,14 @@ pub(crate) fn write(writer: &mut Writer, name: &str, map: &RowMap) -> &'static s
             writer.matrix(name, "u", map.u.as_ref());
             writer.matrix(name, "v", map.v.as_ref());
             "low-rank"
+        }
+        Affine::Symmetric(map) => {
+            writer.number(name, "scale", map.scale);
+            writer.vector(name, "mean", &map.mean);
+            writer.vector(name, "offset", &map.offset);
+            writer.matrix(name, "basis", map.basis.as_ref());
+            writer.matrix(name, "core", map.core.as_ref());
+            "symmetric"
         }
         Affine::Diagonal(map) => {
             writer.vector(name, "weight", &map.weight);
@@ -83,6 +91,20 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str, kind: &str) -> Result<Ro
                 u,
             })
         }
+        "symmetric" => {
+            let mean = reader.vector(name, "mean")?;
+            if mean.is_empty() {
+                return Err(no_map(MapError::ZeroWidth));
+            }
+            let basis = reader.matrix(name, "basis", mean.len(), None)?;
+            Affine::Symmetric(Symmetric {
+                scale: reader.number(name, "scale")?,
+                offset: reader.vector(name, "offset")?,
+                core: reader.matrix(name, "core", basis.ncols(), Some(basis.ncols()))?,
+                mean,
+                basis,
+            })
+        }
         "diagonal" => Affine::Diagonal(Diagonal {
             weight: reader.vector(name, "weight")?,
             bias: reader.vector(name, "bias")?,
@@ -114,7 +136,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str, kind: &str) -> Result<Ro
             })
         }
         _ => {
-            let known = "low-rank, diagonal, dense or mixture";
+            let known = "low-rank, symmetric, diagonal, dense or mixture";
             return Err(
                 reader.refuse_entry(name, format_args!("its kind is `{kind}`, but {known} was expected"))
             );

@@ -3,8 +3,8 @@
 
 mod common;
 
-use brenier_map::{Affine, Dense, Diagonal, LowRank, MapError, RowMap};
-use common::{any_map, apply, distance, gate, low_rank, matrix, mixture, plain_map, ranged};
+use brenier_map::{Affine, Dense, Diagonal, LowRank, MapError, RowMap, Symmetric};
+use common::{any_map, apply, distance, gate, low_rank, matrix, mixture, plain_map, ranged, symmetric};
 use faer::Mat;
 use proptest::prelude::*;
 
@@ -63,6 +63,15 @@ proptest! {
     }
 
     #[test]
+    fn a_symmetric_map_stays_one(affine in symmetric(DIM, 2), strength in -1.0..1.0_f64) {
+        let map = RowMap::new(affine).unwrap();
+        for other in [map.inverse().ok(), map.at_strength(strength).ok()].into_iter().flatten() {
+            let Affine::Symmetric(other) = other.affine() else { panic!("not symmetric") };
+            prop_assert_eq!(other.core.ncols(), 2);
+        }
+    }
+
+    #[test]
     fn a_strength_built_in_is_the_strength_at_use(map in any_map(DIM), x in matrix(4, DIM), s in -1.5..1.5_f64) {
         let built_in = apply(&map.at_strength(s).unwrap(), &x, 1.0);
         prop_assert!(distance(built_in.as_ref(), apply(&map, &x, s).as_ref()) < TOLERANCE);
@@ -110,6 +119,19 @@ fn a_closed_form_inverse() {
     let Affine::LowRank(inverse) = map.inverse().unwrap().affine().clone() else { panic!("not low rank") };
     assert_eq!((inverse.scale, inverse.v), (1.0, unit(0)));
     assert_eq!(inverse.u, Mat::from_fn(2, 1, |_, _| -0.5));
+}
+
+#[test]
+fn a_core_that_is_not_symmetric_makes_no_map() {
+    let map = Symmetric {
+        scale: 1.0,
+        mean: vec![0.0; 3],
+        offset: vec![0.0; 3],
+        basis: Mat::zeros(3, 2),
+        core: Mat::from_fn(2, 2, |i, j| (i + 2 * j) as f64),
+    };
+    let error = RowMap::new(Affine::Symmetric(map)).unwrap_err().to_string();
+    assert_eq!(error, "map: `core` holds 2 at [0, 1] and 1 at [1, 0]: it has to be symmetric");
 }
 
 #[test]

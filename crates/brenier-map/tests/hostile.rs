@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use brenier_map::{Affine, Dense, Diagonal, LowRank, MapEntry, MapError, MapFile, RowMap};
+use brenier_map::{Affine, Dense, Diagonal, LowRank, MapEntry, MapError, MapFile, RowMap, Symmetric};
 use common::any_map;
 use faer::Mat;
 use proptest::prelude::*;
@@ -187,13 +187,20 @@ proptest! {
             prop::sample::select(vec![0.0, -0.0, 1.0, f64::MIN_POSITIVE / 4.0, 1e-300, -1e300, f64::MAX, f64::MIN]),
             36,
         ),
-        kind in 0..3,
+        kind in 0..4,
     ) {
         let matrix = |from: usize, cols| Mat::from_fn(3, cols, |i, j| numbers[from + cols * i + j]);
         let vector = |from: usize| numbers[from..from + 3].to_vec();
         let affine = match kind {
             0 => Affine::Dense(Dense { matrix: matrix(0, 3), bias: vector(9) }),
             1 => Affine::Diagonal(Diagonal { weight: vector(0), bias: vector(3), range: Some((vector(6), vector(9))) }),
+            2 => Affine::Symmetric(Symmetric {
+                scale: numbers[0],
+                mean: vector(1),
+                offset: vector(4),
+                basis: matrix(7, 2),
+                core: Mat::from_fn(2, 2, |i, j| numbers[13 + i + j]),
+            }),
             _ => Affine::LowRank(LowRank {
                 scale: numbers[0],
                 mean: vector(1),

@@ -29,7 +29,7 @@ fn rows_go_where_pytorch_takes_them() {
     let maps = MapFile::read(&golden("maps.safetensors")).unwrap();
     let bytes = std::fs::read(golden("rows.safetensors")).unwrap();
     let rows = SafeTensors::deserialize(&bytes).unwrap();
-    assert_eq!(maps.entries.len(), 11);
+    assert_eq!(maps.entries.len(), 13);
     for (name, entry) in &maps.entries {
         for (label, strength) in [("1", 1.0), ("-0.5", -0.5)] {
             let mut found = matrix(&rows, "x");

@@ -181,7 +181,7 @@ fn estimate(
                     optimality: Some(optimality.clone()),
                     shrinkage: Some(shrinkage),
                     moved: Some(moved),
-                    ..Made::plain(Affine::LowRank(map), optimality.max_eigenvalue)
+                    ..Made::plain(Affine::Symmetric(map), optimality.max_eigenvalue)
                 });
             }
             let (source, target, shrinkage) = gaussians(pair, options)?;

@@ -10,7 +10,7 @@ use crate::{
     MixtureLaws, Quality, TransportError, monge,
 };
 use brenier_linalg::transpose_product;
-use brenier_map::{Affine, RowMap};
+use brenier_map::{Affine, LowRank, RowMap, Symmetric};
 use faer::{Mat, MatMut};
 
 /// What a method makes, before it is measured.
@@ -188,8 +188,11 @@ fn check_mean(
 ) -> Result<(), TransportError> {
     let moved = match map.affine() {
         // What such a map does to its own centre can be read off it.
-        Affine::LowRank(map) if map.mean == *source => {
-            source.iter().zip(&map.offset).map(|(m, offset)| map.scale * m + offset).collect()
+        Affine::LowRank(LowRank { scale, mean, offset, .. })
+        | Affine::Symmetric(Symmetric { scale, mean, offset, .. })
+            if mean == source =>
+        {
+            source.iter().zip(offset).map(|(m, offset)| scale * m + offset).collect()
         }
         _ => {
             let mut moved = source.clone();

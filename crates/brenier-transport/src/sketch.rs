@@ -132,11 +132,15 @@ fn displacement(map: &RowMap, factor: MatRef<'_, f64>) -> Option<Mat<f64>> {
         return None;
     }
     let (r, d) = factor.shape();
+    let grown = |scale: f64| Mat::from_fn(r, d, |i, j| (scale - 1.0) * factor[(i, j)]);
     match map.affine() {
         Affine::LowRank(map) => {
-            let grown = Mat::from_fn(r, d, |i, j| (map.scale - 1.0) * factor[(i, j)]);
             let along = product(factor, map.v.as_ref());
-            Some(grown + product_with_transpose(along.as_ref(), map.u.as_ref()))
+            Some(grown(map.scale) + product_with_transpose(along.as_ref(), map.u.as_ref()))
+        }
+        Affine::Symmetric(map) => {
+            let along = product(product(factor, map.basis.as_ref()).as_ref(), map.core.as_ref());
+            Some(grown(map.scale) + product_with_transpose(along.as_ref(), map.basis.as_ref()))
         }
         Affine::Diagonal(map) if map.range.is_none() => {
             Some(Mat::from_fn(r, d, |i, j| (map.weight[j] - 1.0) * factor[(i, j)]))

@@ -9,7 +9,7 @@ use crate::pair::Pair;
 use brenier_linalg::{
     gram_of_stack, mean, product, squared_norm, stack_transpose_product, transpose_product,
 };
-use brenier_map::LowRank;
+use brenier_map::Symmetric;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -186,10 +186,10 @@ impl<'a> Span<'a> {
         out
     }
 
-    /// The map that moves `m_s` by `offset`, `[d]`, with these directions.
-    pub(crate) fn low_rank(&self, scale: f64, offset: &[f64], u: Mat<f64>, v: Mat<f64>) -> LowRank {
-        let offset = offset.iter().zip(&self.source_mean).map(|(o, m)| o + (1.0 - scale) * m).collect();
-        LowRank { scale, mean: self.source_mean.clone(), offset, u, v }
+    /// `T(x) = m_t + (c I + Q C Q^T) (x - m_s)`.
+    pub(crate) fn symmetric(&self, scale: f64, basis: Mat<f64>, core: Mat<f64>) -> Symmetric {
+        let offset = self.target_mean.iter().zip(&self.source_mean).map(|(t, s)| t - scale * s).collect();
+        Symmetric { scale, mean: self.source_mean.clone(), offset, basis, core }
     }
 
     /// The squared length of a vector given in coordinates, `[n + 1]`.
@@ -307,7 +307,7 @@ mod tests {
             let options = FitOptions { covariance, shrinkage, reg_abs: Some(reg), ..FitOptions::default() };
             let SpanOt { map, moved: moved_in_span, shrinkage: shrunk, optimality } =
                 span_ot(&span, &options).unwrap().expect("well conditioned");
-            let map = RowMap::new(Affine::LowRank(map)).unwrap();
+            let map = RowMap::new(Affine::Symmetric(map)).unwrap();
             let gaussian = |rows| Gaussian::estimate(rows, covariance, shrinkage, reg).unwrap();
             let ((of_source, a), (of_target, b)) = (gaussian(pair.source), gaussian(pair.target));
             assert!((shrunk[0] - a).abs() < 1e-12 && (shrunk[1] - b).abs() < 1e-12, "{shrunk:?} {a} {b}");

@@ -11,7 +11,7 @@ use brenier_linalg::{
     cholesky, geometric_mean, gram, lower_inverse, nuclear_norm, product, product_with_transpose,
     relative_floor, singular_values, squared_norm, symmetric_eigen, symmetric_eigenvalues, thin_svd,
 };
-use brenier_map::LowRank;
+use brenier_map::Symmetric;
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::{Mat, MatRef, Par};
 
@@ -21,7 +21,7 @@ const SMALLEST_ROOT: f64 = 1e-9;
 
 /// A fitted map.
 pub(crate) struct SpanOt {
-    pub map: LowRank,
+    pub map: Symmetric,
     /// What it does to the rows.
     pub moved: Moved,
     pub optimality: Optimality,
@@ -141,8 +141,7 @@ fn singular(span: &Span<'_>, covariance: Covariance) -> Result<Option<SpanOt>, T
         },
     );
     let (optimality, moved) = laws?;
-    let u = columns_times(&v, &gain);
-    let map = span.low_rank(1.0, &difference(span), u, v);
+    let map = span.symmetric(1.0, v, Mat::from_fn(kept, kept, |i, j| if i == j { gain[i] } else { 0.0 }));
     Ok(Some(SpanOt { map, moved, optimality, shrinkage: [0.0, 0.0] }))
 }
 
@@ -201,21 +200,18 @@ fn regular(
     );
     let Some(inside) = inside else { return Ok(None) };
     let scale = (e_t / e_s).sqrt();
-    let mut correction = inside.matrix.clone();
-    for i in 0..r {
-        correction[(i, i)] -= scale;
-    }
-    let (u, (laws, moved)) = rayon::join(
-        || product(q.as_ref(), correction.as_ref()),
-        || {
-            rayon::join(
-                || inside.prove(d, scale, [e_s, e_t], span.gap_squared()),
-                || moved(span, l.as_ref(), inside.matrix.as_ref(), scale, roots, covariance),
-            )
-        },
+    let (laws, moved) = rayon::join(
+        || inside.prove(d, scale, [e_s, e_t], span.gap_squared()),
+        || moved(span, l.as_ref(), inside.matrix.as_ref(), scale, roots, covariance),
     );
-    let map = span.low_rank(scale, &difference(span), u, q);
-    Ok(Some(SpanOt { map, moved: moved?, optimality: laws?, shrinkage: [0.0, 0.0] }))
+    let mut core = inside.matrix;
+    add_to_diagonal(&mut core, -scale);
+    Ok(Some(SpanOt {
+        map: span.symmetric(scale, q, core),
+        moved: moved?,
+        optimality: laws?,
+        shrinkage: [0.0, 0.0],
+    }))
 }
 
 /// What the map of `regular` does to the rows, which the rows of `L`, over their roots, are in its basis.
@@ -399,8 +395,4 @@ fn columns_times(columns: &Mat<f64>, by: &[f64]) -> Mat<f64> {
         out.col_as_slice_mut(j).iter_mut().for_each(|x| *x *= by);
     }
     out
-}
-
-fn difference(span: &Span<'_>) -> Vec<f64> {
-    span.target_mean.iter().zip(&span.source_mean).map(|(t, s)| t - s).collect()
 }

@@ -74,6 +74,7 @@ fn a_fit_holds_no_more_than_a_small_multiple_of_its_input() {
             let held = HELD.peak_usage() - before;
             let kept = match fitted.map.affine() {
                 Affine::LowRank(map) => 2 * d * (1 + map.u.ncols()),
+                Affine::Symmetric(map) => d * (2 + map.core.ncols()),
                 Affine::Dense(_) => d * (d + 1),
                 _ => 2 * d,
             };

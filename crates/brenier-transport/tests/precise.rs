@@ -99,6 +99,10 @@ fn matrix(map: &RowMap) -> Mat<f64> {
             let d = map.u.nrows();
             &map.u * map.v.transpose() + Scale(map.scale) * Mat::<f64>::identity(d, d)
         }
+        Affine::Symmetric(map) => {
+            let d = map.basis.nrows();
+            &map.basis * &map.core * map.basis.transpose() + Scale(map.scale) * Mat::<f64>::identity(d, d)
+        }
         other => panic!("{other:?}"),
     }
 }

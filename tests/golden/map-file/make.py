@@ -42,6 +42,17 @@ def low_rank(rng, r):
     }
 
 
+def symmetric(rng):
+    half = rng.normal(size=(R, R))
+    return {
+        "scale": np.array(1.1),
+        "mean": rng.normal(size=D),
+        "offset": rng.normal(size=D),
+        "basis": rng.normal(size=(D, R)) / np.sqrt(D),
+        "core": half + half.T,
+    }
+
+
 def diagonal(rng):
     return {"weight": rng.normal(size=D), "bias": rng.normal(size=D)}
 
@@ -82,6 +93,8 @@ def main():
         "dense-gated": ("dense", dense(rng) | gate(rng)),
         "mixture": ("mixture", mixture(rng, 3)),
         "mixture-gated": ("mixture", mixture(rng, 2) | gate(rng)),
+        "symmetric": ("symmetric", symmetric(rng)),
+        "symmetric-gated": ("symmetric", symmetric(rng) | gate(rng)),
     }
     entries = {name: {"kind": kind, "method": "by hand", "certificate": {}} for name, (kind, _) in maps.items()}
     tensors = {f"{name}.{part}": value for name, (_, parts) in maps.items() for part, value in parts.items()}

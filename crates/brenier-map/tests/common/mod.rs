@@ -1,7 +1,7 @@
 //! Random maps, and what they do by the definition, one number at a time.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use brenier_map::{Affine, Dense, Diagonal, Gate, LowRank, Mixture, Piece, RowMap};
+use brenier_map::{Affine, Dense, Diagonal, Gate, LowRank, Mixture, Piece, RowMap, Symmetric};
 use faer::{Mat, MatRef};
 use proptest::prelude::*;
 
@@ -16,6 +16,15 @@ pub fn matrix(rows: usize, cols: usize) -> impl Strategy<Value = Mat<f64>> {
 pub fn low_rank(dim: usize, rank: usize) -> impl Strategy<Value = Affine> {
     (0.5..2.0_f64, vector(dim), vector(dim), matrix(dim, rank), matrix(dim, rank))
         .prop_map(|(scale, mean, offset, u, v)| Affine::LowRank(LowRank { scale, mean, offset, u, v }))
+}
+
+pub fn symmetric(dim: usize, rank: usize) -> impl Strategy<Value = Affine> {
+    (0.5..2.0_f64, vector(dim), vector(dim), matrix(dim, rank), matrix(rank, rank)).prop_map(
+        move |(scale, mean, offset, basis, half)| {
+            let core = Mat::from_fn(rank, rank, |i, j| half[(i, j)] + half[(j, i)]);
+            Affine::Symmetric(Symmetric { scale, mean, offset, basis, core })
+        },
+    )
 }
 
 pub fn diagonal(dim: usize) -> impl Strategy<Value = Affine> {
@@ -64,15 +73,15 @@ pub fn mixture(dim: usize, k: usize, pieces: usize) -> impl Strategy<Value = Aff
 /// Maps without gate, range or a blend.
 pub fn plain_map(dim: usize) -> impl Strategy<Value = RowMap> {
     let low = prop_oneof![low_rank(dim, 0), low_rank(dim, 1), low_rank(dim, 2)];
-    let affine = prop_oneof![3 => low, 1 => diagonal(dim), 1 => dense(dim), 1 => mixture(dim, 2, 1)];
+    let affine = prop_oneof![3 => low, 1 => symmetric(dim, 2), 1 => diagonal(dim), 1 => dense(dim), 1 => mixture(dim, 2, 1)];
     affine.prop_map(|affine| RowMap::new(affine).unwrap())
 }
 
 /// Maps of every kind, half of them gated.
 pub fn any_map(dim: usize) -> impl Strategy<Value = RowMap> {
     let blend = prop_oneof![mixture(dim, 0, 2), mixture(dim, 1, 3), mixture(dim, 2, 1)];
-    let affine =
-        prop_oneof![low_rank(dim, 0), low_rank(dim, 2), diagonal(dim), ranged(dim), dense(dim), blend];
+    let low = prop_oneof![low_rank(dim, 0), low_rank(dim, 2), symmetric(dim, 0), symmetric(dim, 2)];
+    let affine = prop_oneof![2 => low, 1 => diagonal(dim), 1 => ranged(dim), 1 => dense(dim), 1 => blend];
     let gate = prop::option::of(prop_oneof![gate(dim, 0), gate(dim, 1), gate(dim, 3)]);
     (affine, gate).prop_map(|(affine, gate)| {
         let map = RowMap::new(affine).unwrap();
@@ -110,6 +119,19 @@ pub fn transported(affine: &Affine, x: &[f64]) -> Vec<f64> {
                 for r in 0..map.u.ncols() {
                     for (j, (x, mean)) in x.iter().zip(&map.mean).enumerate() {
                         y += map.u[(i, r)] * map.v[(j, r)] * (x - mean);
+                    }
+                }
+                y
+            })
+            .collect(),
+        Affine::Symmetric(map) => (0..dim)
+            .map(|i| {
+                let mut y = map.scale * x[i] + map.offset[i];
+                for a in 0..map.core.nrows() {
+                    for b in 0..map.core.ncols() {
+                        for (j, (x, mean)) in x.iter().zip(&map.mean).enumerate() {
+                            y += map.basis[(i, a)] * map.core[(a, b)] * map.basis[(j, b)] * (x - mean);
+                        }
                     }
                 }
                 y

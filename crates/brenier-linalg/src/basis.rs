@@ -1,6 +1,7 @@
+use crate::product::multiply_in_place;
 use crate::{
-    LinalgError, gram, product, relative_floor, squared_norm, symmetric_eigen, symmetric_inverse_root,
-    transpose_product,
+    LinalgError, gram, gram_of_stack, relative_floor, squared_norm, stack_transpose_product, symmetric_eigen,
+    symmetric_inverse_root,
 };
 use faer::{Mat, MatRef};
 
@@ -35,9 +36,16 @@ pub fn joint_basis(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<JointBasis,
         if norm > 0.0 { 1.0 / norm } else { 0.0 }
     };
     let (of_a, of_b) = (weight(a), weight(b));
-    let stacked = Mat::from_fn(m + n, d, |i, j| if i < m { of_a * a[(i, j)] } else { of_b * b[(i - m, j)] });
+    let of_row = |i: usize| if i < m { of_a } else { of_b };
     let wide = m + n < d;
-    let small = if wide { gram(stacked.as_ref()) } else { gram(stacked.as_ref().transpose()) };
+    // The weights are put in afterwards: factors can be large, and there is no copy of them here.
+    let small = if wide {
+        let raw = gram_of_stack(a, b);
+        Mat::from_fn(m + n, m + n, |i, j| of_row(i) * raw[(i, j)] * of_row(j))
+    } else {
+        let (raw_a, raw_b) = (gram(a.transpose()), gram(b.transpose()));
+        Mat::from_fn(d, d, |i, j| of_a * raw_a[(i, j)] * of_a + of_b * raw_b[(i, j)] * of_b)
+    };
     let eigen = symmetric_eigen(small.as_ref())?;
     let floor = relative_floor(d.max(m + n)) * eigen.values.first().copied().unwrap_or(0.0);
     let rank = eigen.values.iter().take_while(|&&value| value > floor).count();
@@ -45,11 +53,8 @@ pub fn joint_basis(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<JointBasis,
     let vectors = if rank == d {
         None
     } else if wide {
-        let scaled = Mat::from_fn(m + n, rank, |i, j| vectors[(i, j)] / eigen.values[j].sqrt());
-        let lifted = transpose_product(stacked.as_ref(), scaled.as_ref());
-        // As large as the basis, of which there are two for a moment.
-        drop(stacked);
-        Some(orthonormalize(lifted)?)
+        let scaled = Mat::from_fn(m + n, rank, |i, j| of_row(i) * (vectors[(i, j)] / eigen.values[j].sqrt()));
+        Some(orthonormalize(stack_transpose_product(a, b, scaled.as_ref()))?)
     } else {
         Some(vectors.to_owned())
     };
@@ -63,7 +68,8 @@ pub fn joint_basis(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<JointBasis,
 ///
 /// # Errors
 /// [`LinalgError::NoConvergence`].
-pub fn orthonormalize(columns: Mat<f64>) -> Result<Mat<f64>, LinalgError> {
+pub fn orthonormalize(mut columns: Mat<f64>) -> Result<Mat<f64>, LinalgError> {
     let root = symmetric_inverse_root(gram(columns.as_ref().transpose()).as_ref())?;
-    Ok(product(columns.as_ref(), root.matrix.as_ref()))
+    multiply_in_place(&mut columns, root.matrix.as_ref());
+    Ok(columns)
 }

@@ -9,6 +9,8 @@ use rayon::prelude::*;
 const BLOCK: usize = 32;
 /// Rows or columns of a strip of any other product.
 const STRIP: usize = 256;
+/// Rows of which a thread holds a copy where a product takes the place of its factor.
+const COPIED: usize = 64;
 /// Below this many multiplications a product stays on the calling thread.
 const PARALLEL_FROM: usize = 1 << 20;
 
@@ -35,6 +37,24 @@ pub fn transpose_product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
 /// As [`product`].
 pub fn product_with_transpose(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     product(a, b.transpose())
+}
+
+/// `A B` in the place of `A`, with a copy of no more than a few of its rows on each thread. `a`: `[m, k]`, `b`: `[k, k]`.
+///
+/// # Panics
+/// As [`product`].
+pub(crate) fn multiply_in_place(a: &mut Mat<f64>, b: MatRef<'_, f64>) {
+    assert_eq!((a.ncols(), b.ncols()), b.shape(), "inner sizes of a product");
+    let work = a.nrows().saturating_mul(b.nrows()).saturating_mul(b.ncols());
+    let one = |strip: MatMut<'_, f64>| {
+        let from = strip.to_owned();
+        matmul(strip, Accum::Replace, from.as_ref(), b, 1.0, Par::Seq);
+    };
+    if work < PARALLEL_FROM {
+        one(a.as_mut());
+    } else {
+        a.as_mut().par_row_chunks_mut(COPIED).for_each(one);
+    }
 }
 
 /// The Gram matrix `X X^T` of rows `[n, d]`: `[n, n]`, exactly symmetric, half the multiplications of a product.

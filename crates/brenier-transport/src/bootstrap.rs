@@ -1,5 +1,6 @@
 use crate::baselines::{act, quantile};
 use crate::entropic::entropic;
+use crate::joint::Joint;
 use crate::leace::leace;
 use crate::made::norm_beside;
 use crate::pair::Pair;
@@ -182,7 +183,7 @@ fn norm_of(
             }
             Method::Whitening => {
                 let (source, target) = gaussians()?;
-                whitening(&source, &target)?.norm
+                whitening(Joint::of(&source, &target)?)?.norm
             }
             Method::PcaOt | Method::Gated => {
                 let inside = pca_ot(&pair, None, options, false)?.optimality.max_eigenvalue;

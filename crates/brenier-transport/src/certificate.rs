@@ -256,14 +256,14 @@ fn moved(map: &RowMap, rows: MatRef<'_, f64>) -> Result<Mat<f64>, TransportError
 }
 
 fn step(before: Samples<'_>, after: MatRef<'_, f64>) -> Result<f64, TransportError> {
-    let step = after - before.rows();
-    let square = match before.shares()? {
-        None => brenier_linalg::squared_norm(step.as_ref()) / step.nrows() as f64,
-        Some(shares) => {
-            step.row_iter().zip(shares).map(|(row, w)| w * row.iter().map(|x| x * x).sum::<f64>()).sum()
-        }
-    };
-    Ok(square.sqrt())
+    let n = after.nrows();
+    let shares = before.shares()?.unwrap_or_else(|| vec![1.0 / n as f64; n]);
+    let columns = before.rows().col_iter().zip(after.col_iter());
+    let squares = columns.map(|(before, after)| {
+        let steps = after.iter().zip(before.iter()).zip(&shares);
+        steps.map(|((after, before), share)| share * (after - before).powi(2)).sum::<f64>()
+    });
+    Ok(squares.sum::<f64>().sqrt())
 }
 
 fn average(values: &[f64], shares: Option<&[f64]>) -> f64 {

@@ -2,7 +2,7 @@ use crate::joint::{Joint, JointMap, TOLERANCE, asymmetry, extremes, ratio};
 use crate::{Gaussian, TransportError};
 use brenier_linalg::{
     gram, product, product_with_transpose, relative_floor, squared_norm, squared_norm_of_gram,
-    symmetric_eigen, symmetrize, thin_svd,
+    symmetric_eigenvalues, symmetrize, thin_svd,
 };
 use brenier_map::Affine;
 use faer::{Mat, MatRef};
@@ -27,8 +27,13 @@ impl Default for Blur {
 impl Blur {
     /// Sigma in the units of the activations, for these two Gaussians.
     pub fn sigma(self, source: &Gaussian, target: &Gaussian) -> f64 {
+        self.between([source.trace(), target.trace()])
+    }
+
+    /// The same from the traces of their covariances.
+    pub(crate) fn between(self, [source, target]: [f64; 2]) -> f64 {
         match self {
-            Self::Relative(share) => share * (0.5 * (source.trace() + target.trace())).sqrt(),
+            Self::Relative(share) => share * (0.5 * (source + target)).sqrt(),
             Self::Absolute(sigma) => sigma,
         }
     }
@@ -61,8 +66,8 @@ pub struct EntropicLaws {
 /// The barycentric map of the entropic plan between two Gaussians, `T(x) = E[y | x] = m_t + E (x - m_s)`.
 #[derive(Debug, Clone)]
 pub struct Entropic {
-    map: JointMap,
-    laws: EntropicLaws,
+    pub(crate) map: JointMap,
+    pub(crate) laws: EntropicLaws,
 }
 
 /// Entropic optimal transport between two Gaussians, for the cost `E|x - y|^2 + 2 sigma^2 KL(plan | source x target)`.
@@ -91,8 +96,13 @@ pub struct Entropic {
 /// 2-Wasserstein distance between Gaussian measures", Inf. Geom. 5, 2022; A.-A. Pooladian & J. Niles-Weed, "Entropic
 /// estimation of optimal transport maps", 2021 (the barycentric map off the sample).
 pub fn entropic(source: &Gaussian, target: &Gaussian, sigma: f64) -> Result<Entropic, TransportError> {
-    source.same_width(target)?;
-    let points = source.trace() == 0.0 && target.trace() == 0.0;
+    entropic_in(Joint::of(source, target)?, sigma)
+}
+
+/// [`entropic`] between the two of these.
+pub(crate) fn entropic_in(joint: Joint, sigma: f64) -> Result<Entropic, TransportError> {
+    let [trace_s, trace_t] = joint.traces();
+    let points = trace_s == 0.0 && trace_t == 0.0;
     if !(sigma.is_finite() && (sigma > 0.0 || (sigma == 0.0 && points))) {
         return Err(TransportError::Option {
             name: "entropic sigma",
@@ -100,7 +110,6 @@ pub fn entropic(source: &Gaussian, target: &Gaussian, sigma: f64) -> Result<Entr
             expected: "a finite number above 0",
         });
     }
-    let joint = Joint::of(source, target)?;
     let (of_source, of_target) = (joint.of_source.as_ref(), joint.of_target.as_ref());
     let square = sigma * sigma;
     // c^2 are the eigenvalues of F_t S_s F_t^T.
@@ -121,7 +130,7 @@ pub fn entropic(source: &Gaussian, target: &Gaussian, sigma: f64) -> Result<Entr
     }
     symmetrize(&mut matrix);
 
-    let (e_s, e_t) = (source.isotropic(), target.isotropic());
+    let [e_s, e_t] = joint.isotropic;
     let scale = if e_t > 0.0 { e_t * k((e_s * e_t).sqrt()) } else { 0.0 };
     let largest = across.values.first().copied().unwrap_or(0.0);
     let smallest = if all { across.values.last().copied().unwrap_or(0.0) } else { 0.0 };
@@ -131,10 +140,10 @@ pub fn entropic(source: &Gaussian, target: &Gaussian, sigma: f64) -> Result<Entr
     let mut laws = EntropicLaws {
         sigma,
         tolerance: TOLERANCE * relative_floor(joint.longest() + 16) * condition,
-        cost: source.apart(target) + source.trace() + target.trace() - blurred - outside,
+        cost: joint.apart() + trace_s + trace_t - blurred - outside,
         ..EntropicLaws::default()
     };
-    prove(&mut laws, &joint, [source, target], scale, matrix.as_ref())?;
+    prove(&mut laws, &joint, scale, matrix.as_ref())?;
     Ok(Entropic { map: joint.map(scale, matrix), laws })
 }
 
@@ -159,21 +168,15 @@ impl Entropic {
 
     /// The map as a row operator: a multiple of the identity (0 for a target without an isotropic part) plus rank `r`.
     pub fn affine(&self) -> Affine {
-        self.map.affine()
+        self.map.clone().into_affine()
     }
 }
 
 /// Measures the laws of an entropic map, `e` in the joint span and `c` times the identity outside it, and refuses one that
 /// breaks them.
-fn prove(
-    laws: &mut EntropicLaws,
-    joint: &Joint<'_>,
-    [source, target]: [&Gaussian; 2],
-    c: f64,
-    e: MatRef<'_, f64>,
-) -> Result<(), TransportError> {
+fn prove(laws: &mut EntropicLaws, joint: &Joint, c: f64, e: MatRef<'_, f64>) -> Result<(), TransportError> {
     let (of_target, rest) = (joint.of_target.as_ref(), joint.rest());
-    let (e_s, e_t) = (source.isotropic(), target.isotropic());
+    let [e_s, e_t] = joint.isotropic;
     let square = laws.sigma * laws.sigma;
 
     let pushed = product(joint.of_source.as_ref(), e);
@@ -183,7 +186,7 @@ fn prove(
     let broken = (squared_norm(off.as_ref()) + rest * (c * c * e_s + square * c - e_t).powi(2)).sqrt();
     let size = (squared_norm_of_gram(of_target) + rest * e_t * e_t).sqrt();
     let kept = squared_norm(pushed.as_ref()) + rest * c * c * e_s;
-    let mut eigenvalues = symmetric_eigen(e)?.values;
+    let mut eigenvalues = symmetric_eigenvalues(e)?;
     if rest > 0.0 {
         eigenvalues.push(c);
     }
@@ -192,7 +195,7 @@ fn prove(
     laws.push_forward_covariance = ratio(short, size);
     laws.symmetry = asymmetry(e);
     [laws.min_eigenvalue, laws.max_eigenvalue] = extremes(&eigenvalues);
-    let all = target.trace();
+    let [_, all] = joint.traces();
     laws.variance_kept = (all > 0.0).then(|| kept / all);
     let negative = ratio((-laws.min_eigenvalue).max(0.0), laws.max_eigenvalue.max(0.0));
     for (law, found) in [

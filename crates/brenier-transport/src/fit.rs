@@ -3,6 +3,7 @@ use crate::bootstrap::bootstrap;
 use crate::calibrate::calibrate;
 use crate::certificate::{measure, measure_sliced};
 use crate::gate::gate_along;
+use crate::joint::OfRows;
 use crate::leace::leace;
 use crate::made::{Made, between, norm_beside};
 use crate::mixture_ot::{MixtureOt, mixture_ot};
@@ -82,8 +83,9 @@ fn fit_here(
         })
         .transpose()?;
 
-    // The quick route through one Gram matrix takes every row for as much as the next.
-    let span = if pair.weighted() { None } else { Span::new(&pair) };
+    // The quick route through one Gram matrix takes every row for as much as the next, and two methods have none.
+    let quick = !pair.weighted() && !matches!(method, Method::Entropic | Method::Whitening);
+    let span = if quick { Span::new(&pair) } else { None };
     // The distance before the map needs no map.
     let in_span = span.as_ref().filter(|_| matches!(method, Method::PcaOt | Method::Gated | Method::Ot));
     let (made, before) = rayon::join(
@@ -97,20 +99,22 @@ fn fit_here(
     let map = sealed.map;
 
     let rank = |rows: Rows<'_>| effective_rank(factor(rows, &mean(rows), options.covariance).as_ref());
-    let ranks = match &span {
-        Some(span) => {
+    let ranks = match (&span, &sealed.measured) {
+        (Some(span), _) => {
             let (of_source, of_target, _) = span.blocks();
             [span::effective_rank(of_source), span::effective_rank(of_target)]
         }
-        None => [rank(pair.source), rank(pair.target)],
+        (None, Some((_, ranks))) => *ranks,
+        (None, None) => [rank(pair.source), rank(pair.target)],
     };
     let in_span = match (sealed.moved, &span, &sealed.spanned) {
         (None, Some(span), Some(spanned)) => Some(span.measure(spanned, map.gate(), options.covariance)?),
         (moved, ..) => moved,
     };
-    let mut train = match in_span.zip(before) {
-        Some((moved, before)) => moved.from(before),
-        None => measure(&map, pair.source, pair.target, options.covariance)?,
+    let mut train = match (sealed.measured, in_span.zip(before)) {
+        (Some((quality, _)), _) => quality,
+        (None, Some((moved, before))) => moved.from(before),
+        (None, None) => measure(&map, pair.source, pair.target, options.covariance)?,
     };
     let boot = options.bootstrap.as_ref();
     let boot =
@@ -184,12 +188,12 @@ fn estimate(
                     ..Made::plain(Affine::Symmetric(map), optimality.max_eigenvalue)
                 });
             }
-            let (source, target, shrinkage) = gaussians(pair, options)?;
-            between(method, &source, &target, shrinkage, options)?
+            let (gaussians, shrinkage, of_rows) = gaussians(pair, options)?;
+            between(method, gaussians, shrinkage, of_rows, options)?
         }
         Method::Entropic | Method::Whitening => {
-            let (source, target, shrinkage) = gaussians(pair, options)?;
-            between(method, &source, &target, shrinkage, options)?
+            let (gaussians, shrinkage, of_rows) = gaussians(pair, options)?;
+            between(method, gaussians, shrinkage, of_rows, options)?
         }
         Method::Leace => {
             let made = leace(pair, options)?;
@@ -228,20 +232,25 @@ fn gate_of(
     Ok((Some(gate), Some(calibration)))
 }
 
-/// The two regularised Gaussians in all dimensions, and their shrinkage intensities.
+/// The two regularised Gaussians in all dimensions, their shrinkage intensities, and what they have of the rows where that
+/// is all that these are about their means.
+#[expect(clippy::type_complexity, reason = "three things, two for each class")]
 fn gaussians(
     pair: &Pair<'_>,
     options: &FitOptions,
-) -> Result<(Gaussian, Gaussian, [f64; 2]), TransportError> {
+) -> Result<([Gaussian; 2], [f64; 2], Option<OfRows>), TransportError> {
     let reg = options.reg_abs.unwrap_or(0.0);
     if let Some(latent) = options.latent {
         let gaussian = |rows: Rows<'_>| {
             latent_gaussian(rows, options.covariance, latent, rows.width())
                 .map(|found| found.gaussian.regularised(0.0, reg))
         };
-        return Ok((gaussian(pair.source)?, gaussian(pair.target)?, [0.0, 0.0]));
+        return Ok(([gaussian(pair.source)?, gaussian(pair.target)?], [0.0, 0.0], None));
     }
     let gaussian = |rows| Gaussian::estimate(rows, options.covariance, options.shrinkage, reg);
     let ((source, a), (target, b)) = (gaussian(pair.source)?, gaussian(pair.target)?);
-    Ok((source, target, [a, b]))
+    let kept = [1.0 - a, 1.0 - b];
+    let spreads = [pair.source, pair.target].map(|rows| rows.spread(options.covariance));
+    let of_rows = kept.iter().all(|&kept| kept > 0.0).then_some(OfRows { kept, spreads });
+    Ok(([source, target], [a, b], of_rows))
 }

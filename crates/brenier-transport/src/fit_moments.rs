@@ -227,7 +227,7 @@ fn estimate(method: Method, known: &Known<'_>, options: &FitOptions) -> Result<M
             Made { skipped: Some(skipped), ..Made::plain(brenier_map::Affine::Diagonal(map), norm) }
         }
         _ => {
-            let ([source, target], shrinkage) = match options.latent {
+            let (gaussians, shrinkage) = match options.latent {
                 None => regularised(known, [source.clone(), target.clone()], options.shrinkage, reg)?,
                 Some(latent) => {
                     let of = |of, moments: &Moments| latent_of(of, latent, moments.count());
@@ -236,7 +236,7 @@ fn estimate(method: Method, known: &Known<'_>, options: &FitOptions) -> Result<M
                     (found.map(|of| of.regularised(0.0, reg)), [0.0, 0.0])
                 }
             };
-            between(method, &source, &target, shrinkage, options)?
+            between(method, gaussians, shrinkage, None, options)?
         }
     })
 }

@@ -123,16 +123,23 @@ impl Gaussian {
     /// A factor of the covariance in the coordinates of an orthonormal basis `[d, r]` (or of the identity):
     /// `[F Q; sqrt(e) I]`, `[m + r, r]`, or `[m, r]` for `e = 0`.
     pub(crate) fn factor_in(&self, basis: &JointBasis) -> Mat<f64> {
-        let inside = match &basis.vectors {
+        let inside = self.plain_factor_in(basis);
+        if self.isotropic == 0.0 { inside } else { self.with_isotropic(inside.as_ref()) }
+    }
+
+    /// `F Q`, `[m, r]`.
+    pub(crate) fn plain_factor_in(&self, basis: &JointBasis) -> Mat<f64> {
+        match &basis.vectors {
             Some(vectors) => product(self.factor(), vectors.as_ref()),
             None => self.factor.clone(),
-        };
-        if self.isotropic == 0.0 {
-            return inside;
         }
-        let (m, root) = (inside.nrows(), self.isotropic.sqrt());
-        Mat::from_fn(m + basis.rank, basis.rank, |i, j| match i.checked_sub(m) {
-            None => inside[(i, j)],
+    }
+
+    /// `[F; sqrt(e) I]` for `F`, `[m, r]`: `[m + r, r]`.
+    pub(crate) fn with_isotropic(&self, factor: MatRef<'_, f64>) -> Mat<f64> {
+        let ((m, r), root) = (factor.shape(), self.isotropic.sqrt());
+        Mat::from_fn(m + r, r, |i, j| match i.checked_sub(m) {
+            None => factor[(i, j)],
             Some(k) if k == j => root,
             Some(_) => 0.0,
         })
@@ -172,7 +179,7 @@ pub(crate) fn bures_squared(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<f6
     Ok((squared_norm(a) + squared_norm(b) - 2.0 * nuclear_norm_of_product(a, b)?).max(0.0))
 }
 
-fn scaled(mut matrix: Mat<f64>, by: f64) -> Mat<f64> {
+pub(crate) fn scaled(mut matrix: Mat<f64>, by: f64) -> Mat<f64> {
     for column in matrix.as_mut().col_iter_mut() {
         column.iter_mut().for_each(|x| *x *= by);
     }

@@ -1,11 +1,12 @@
 //! Two Gaussians in a basis of their joint span: what the maps between them are made from and measured by.
 
 use crate::certificate::Optimality;
-use crate::gaussian::bures_squared;
-use crate::{Gaussian, TransportError};
+use crate::gaussian::{bures_squared, scaled};
+use crate::span_measure::Moved;
+use crate::{Gaussian, Quality, TransportError};
 use brenier_linalg::{
-    JointBasis, LinalgError, ThinSvd, gram, joint_basis, product, product_with_transpose, relative_floor,
-    squared_norm, squared_norm_of_gram, thin_svd,
+    JointBasis, LinalgError, ThinSvd, effective_rank, gram, joint_basis, product, product_with_transpose,
+    reduce, relative_floor, squared_norm, squared_norm_of_gram, thin_svd, transpose_product,
 };
 use brenier_map::{Affine, Dense, LowRank};
 use faer::{Mat, MatRef};
@@ -13,45 +14,86 @@ use faer::{Mat, MatRef};
 /// How many times the rounding of one sum the laws may be off, at a condition number of 1.
 pub(crate) const TOLERANCE: f64 = 100.0;
 
-/// Source and target, of one dimension `d`, and their factors in the coordinates of a basis `[d, r]` of their joint span.
-pub(crate) struct Joint<'a> {
-    source: &'a Gaussian,
-    target: &'a Gaussian,
+/// Source and target, of one dimension `d`, in the coordinates of a basis `[d, r]` of their joint span. Their factors, as
+/// large as the rows they come from, need not outlive it.
+#[derive(Debug, Clone)]
+pub(crate) struct Joint {
+    source_mean: Vec<f64>,
+    target_mean: Vec<f64>,
+    /// The isotropic parts of source and target.
+    pub isotropic: [f64; 2],
     pub basis: JointBasis,
-    /// `[m, r]`.
+    /// A factor of the source's covariance, its isotropic part within: `[m, r]`, `m <= r` or the rows of its own factor.
     pub of_source: Mat<f64>,
-    /// `[n, r]`.
+    /// The same of the target.
     pub of_target: Mat<f64>,
+    /// The same without isotropic parts, of those that have any.
+    plain: [Option<Mat<f64>>; 2],
 }
 
-impl<'a> Joint<'a> {
-    pub(crate) fn of(source: &'a Gaussian, target: &'a Gaussian) -> Result<Self, TransportError> {
+impl Joint {
+    pub(crate) fn of(source: &Gaussian, target: &Gaussian) -> Result<Self, TransportError> {
         source.same_width(target)?;
         let basis = joint_basis(source.factor(), target.factor())?;
-        let (of_source, of_target) = (source.factor_in(&basis), target.factor_in(&basis));
-        Ok(Self { source, target, basis, of_source, of_target })
+        let part = |of: &Gaussian| {
+            let plain = reduce(of.plain_factor_in(&basis));
+            if of.isotropic() == 0.0 {
+                return (plain, None);
+            }
+            (reduce(of.with_isotropic(plain.as_ref())), Some(plain))
+        };
+        let ((of_source, plain_source), (of_target, plain_target)) = (part(source), part(target));
+        Ok(Self {
+            source_mean: source.mean.clone(),
+            target_mean: target.mean.clone(),
+            isotropic: [source.isotropic(), target.isotropic()],
+            basis,
+            of_source,
+            of_target,
+            plain: [plain_source, plain_target],
+        })
+    }
+
+    pub(crate) fn dim(&self) -> usize {
+        self.source_mean.len()
     }
 
     /// `d - r`.
     pub(crate) fn rest(&self) -> f64 {
-        (self.source.dim() - self.basis.rank) as f64
+        (self.dim() - self.basis.rank) as f64
+    }
+
+    /// The traces of the two covariances.
+    pub(crate) fn traces(&self) -> [f64; 2] {
+        let [e_s, e_t] = self.isotropic.map(|e| self.rest() * e);
+        [squared_norm(self.of_source.as_ref()) + e_s, squared_norm(self.of_target.as_ref()) + e_t]
+    }
+
+    /// The squared distance of the two means.
+    pub(crate) fn apart(&self) -> f64 {
+        squared_norm(self.gap().as_ref())
+    }
+
+    /// `m_t - m_s`, `[d, 1]`.
+    fn gap(&self) -> Mat<f64> {
+        Mat::from_fn(self.dim(), 1, |j, _| self.target_mean[j] - self.source_mean[j])
     }
 
     /// The longest sum in what is made of the two.
     pub(crate) fn longest(&self) -> usize {
-        self.source.dim().max(self.of_source.nrows()).max(self.of_target.nrows())
+        self.dim().max(self.of_source.nrows()).max(self.of_target.nrows())
     }
 
     /// What a map that pushes forward does outside the span. An isotropic source spreads the null space evenly; without one
     /// the null space cannot be moved but as a whole.
     pub(crate) fn scale(&self) -> f64 {
-        let (e_s, e_t) = (self.source.isotropic(), self.target.isotropic());
+        let [e_s, e_t] = self.isotropic;
         if e_s > 0.0 { (e_t / e_s).sqrt() } else { 1.0 }
     }
 
     /// The directions in which the source varies.
     pub(crate) fn range_of_source(&self) -> Result<Range, LinalgError> {
-        Range::of(self.of_source.as_ref(), self.source.dim())
+        Range::of(self.of_source.as_ref(), self.dim())
     }
 
     /// Measures a map `x -> m_t + A (x - m_s)`, which is `matrix` in the span, [`Self::scale`] times the identity outside
@@ -65,7 +107,7 @@ impl<'a> Joint<'a> {
         let (of_source, of_target, axes) = (self.of_source.as_ref(), self.of_target.as_ref(), range.axes());
         let reached = product(of_target, axes);
         // Outside the span an isotropic source can be scaled to any isotropic target, and a flat one not at all.
-        let (e_s, e_t, rest) = (self.source.isotropic(), self.target.isotropic(), self.rest());
+        let ([e_s, e_t], rest) = (self.isotropic, self.rest());
         let outside = if e_s > 0.0 { rest * (e_s.sqrt() - e_t.sqrt()).powi(2) } else { 0.0 };
         let inside = squared_norm(reached.as_ref()) + if e_s > 0.0 { rest * e_t } else { 0.0 };
         let all = squared_norm(of_target) + rest * e_t;
@@ -76,13 +118,13 @@ impl<'a> Joint<'a> {
         let sizes = Sizes {
             source: squared_norm_of_gram(of_source).sqrt(),
             target: squared_norm_of_gram(of_target).sqrt(),
-            cost: self.source.apart(self.target) + outside + squared_norm(of_source) + inside,
+            cost: self.apart() + outside + squared_norm(of_source) + inside,
         };
 
         // The cost of moving, against the distance by the nuclear norm: two ways that share no decomposition.
         let mut step = matrix.transpose().to_owned();
         add_to_diagonal(&mut step, -1.0);
-        let both = self.source.apart(self.target) + outside;
+        let both = self.apart() + outside;
         let on_range = product_with_transpose(reached.as_ref(), axes);
         let optimality = Optimality {
             rank: range.kept,
@@ -101,8 +143,7 @@ impl<'a> Joint<'a> {
 
     /// The map that is `matrix` in the span and `scale` times the identity outside it.
     pub(crate) fn map(self, scale: f64, matrix: Mat<f64>) -> JointMap {
-        let (source_mean, target_mean) = (self.source.mean.clone(), self.target.mean.clone());
-        JointMap { source_mean, target_mean, scale, basis: self.basis, matrix }
+        JointMap { joint: self, scale, matrix }
     }
 }
 
@@ -169,46 +210,85 @@ impl Range {
 /// `T(x) = m_t + (c I + Q (A_r - c I) Q^T) (x - m_s)` with a basis `Q`, `[d, r]`.
 #[derive(Debug, Clone)]
 pub(crate) struct JointMap {
-    source_mean: Vec<f64>,
-    target_mean: Vec<f64>,
+    joint: Joint,
     scale: f64,
-    basis: JointBasis,
     matrix: Mat<f64>,
+}
+
+/// What two Gaussians have of the rows that they were estimated from.
+pub(crate) struct OfRows {
+    /// The shares of the rows' covariances that shrinkage has left, above 0.
+    pub kept: [f64; 2],
+    /// The rows' covariances divided by `n`, over those of the Gaussians.
+    pub spreads: [f64; 2],
 }
 
 impl JointMap {
     /// `A`, `[d, d]`.
     pub(crate) fn matrix(&self) -> Mat<f64> {
-        let Some(vectors) = &self.basis.vectors else { return self.matrix.clone() };
-        let mut out = product_with_transpose(self.correction(vectors).as_ref(), vectors.as_ref());
+        let Some(vectors) = &self.joint.basis.vectors else { return self.matrix.clone() };
+        let correction = correction(vectors, self.matrix.clone(), self.scale);
+        let mut out = product_with_transpose(correction.as_ref(), vectors.as_ref());
         add_to_diagonal(&mut out, self.scale);
         out
     }
 
-    /// The map as a row operator: dense where the span is everything (`r = d`), else a multiple of the identity plus
-    /// rank `r`.
-    pub(crate) fn affine(&self) -> Affine {
-        let (from, to) = (&self.source_mean, &self.target_mean);
-        let Some(vectors) = &self.basis.vectors else {
-            let moved = product(self.matrix.as_ref(), Mat::from_fn(from.len(), 1, |j, _| from[j]).as_ref());
-            let bias = to.iter().enumerate().map(|(i, m)| m - moved[(i, 0)]).collect();
-            return Affine::Dense(Dense { matrix: self.matrix.clone(), bias });
+    /// What the map does to the rows that the two Gaussians are of, the numbers that moving the rows would give, since the
+    /// basis holds what they are about their means; and the effective ranks of both classes.
+    pub(crate) fn measure(&self, of: &OfRows) -> Result<(Quality, [f64; 2]), TransportError> {
+        let (joint, a) = (&self.joint, self.matrix.as_ref());
+        let factor = |side: usize, whole: &Mat<f64>| {
+            let plain = joint.plain[side].as_ref().unwrap_or(whole).clone();
+            scaled(plain, of.kept[side].sqrt().recip())
         };
-        Affine::LowRank(LowRank {
-            scale: self.scale,
-            mean: from.clone(),
-            offset: to.iter().zip(from).map(|(t, s)| t - self.scale * s).collect(),
-            u: self.correction(vectors),
-            v: vectors.clone(),
-        })
+        let (source, target) = (factor(0, &joint.of_source), factor(1, &joint.of_target));
+        let pushed = product_with_transpose(source.as_ref(), a);
+        let step = |side: usize, rows: &Mat<f64>, moved: &Mat<f64>| {
+            of.spreads[side] * squared_norm((moved - rows).as_ref())
+        };
+        // T(y) - y = (A - I)(y - m_t) + A (m_t - m_s).
+        let gap = joint.gap();
+        let apart = squared_norm(gap.as_ref());
+        let inside = match &joint.basis.vectors {
+            Some(vectors) => transpose_product(vectors.as_ref(), gap.as_ref()),
+            None => gap,
+        };
+        let outside = (apart - squared_norm(inside.as_ref())).max(0.0);
+        let gap_moved =
+            squared_norm(product(a, inside.as_ref()).as_ref()) + self.scale * self.scale * outside;
+        let moved = Moved {
+            w2_after: bures_squared(pushed.as_ref(), target.as_ref())?.sqrt(),
+            source_step: (step(0, &source, &pushed) + apart).sqrt(),
+            target_step: (step(1, &target, &product_with_transpose(target.as_ref(), a)) + gap_moved).sqrt(),
+            gate: None,
+        };
+        let w2_before = (apart + bures_squared(source.as_ref(), target.as_ref())?).sqrt();
+        Ok((moved.from(w2_before), [effective_rank(source.as_ref()), effective_rank(target.as_ref())]))
     }
 
-    /// `Q (A_r - c I)`, `[d, r]`.
-    fn correction(&self, vectors: &Mat<f64>) -> Mat<f64> {
-        let mut inner = self.matrix.clone();
-        add_to_diagonal(&mut inner, -self.scale);
-        product(vectors.as_ref(), inner.as_ref())
+    /// The map as a row operator: dense where the span is everything (`r = d`), else a multiple of the identity plus
+    /// rank `r`.
+    pub(crate) fn into_affine(self) -> Affine {
+        let Self { joint: Joint { source_mean: from, target_mean: to, basis, .. }, scale, matrix } = self;
+        let Some(vectors) = basis.vectors else {
+            let moved = product(matrix.as_ref(), Mat::from_fn(from.len(), 1, |j, _| from[j]).as_ref());
+            let bias = to.iter().enumerate().map(|(i, m)| m - moved[(i, 0)]).collect();
+            return Affine::Dense(Dense { matrix, bias });
+        };
+        Affine::LowRank(LowRank {
+            scale,
+            offset: to.iter().zip(&from).map(|(t, s)| t - scale * s).collect(),
+            mean: from,
+            u: correction(&vectors, matrix, scale),
+            v: vectors,
+        })
     }
+}
+
+/// `Q (A_r - c I)`, `[d, r]`.
+fn correction(vectors: &Mat<f64>, mut matrix: Mat<f64>, scale: f64) -> Mat<f64> {
+    add_to_diagonal(&mut matrix, -scale);
+    product(vectors.as_ref(), matrix.as_ref())
 }
 
 /// The smallest and the largest.

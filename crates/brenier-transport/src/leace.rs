@@ -3,7 +3,7 @@ use crate::pair::Pair;
 use crate::pca_ot::middle;
 use crate::samples::along;
 use crate::{FitOptions, Method, Shrinkage, TransportError};
-use brenier_linalg::{joint_basis, mean, product, relative_floor, squared_norm, transpose_product};
+use brenier_linalg::{joint_basis, mean, product, reduce, relative_floor, squared_norm, transpose_product};
 use brenier_map::{Affine, LowRank};
 use faer::Mat;
 use serde::{Deserialize, Serialize};
@@ -59,23 +59,20 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
     let share = pair.share();
     let about = middle(&source_mean, &target_mean, share);
     let (s, t) = (pair.source.view(), pair.target.view());
-    let centred =
+    let mut rows =
         Mat::from_fn(n_s + n_t, d, |i, j| (if i < n_s { s[(i, j)] } else { t[(i - n_s, j)] }) - about[j]);
     let weights = pair.shares(share);
-    let all = along(&centred, pair.weighted().then_some(weights.as_slice()))?;
+    let all = along(&rows, pair.weighted().then_some(weights.as_slice()))?;
     let intensity = match options.shrinkage {
         Shrinkage::Fixed(0.0) => 0.0,
-        other => other.weighted_intensity(centred.as_ref(), all.weights())?,
+        other => other.weighted_intensity(rows.as_ref(), all.weights())?,
     };
     let roots: Vec<f64> = all.covariance_weights(options.covariance).iter().map(|w| w.sqrt()).collect();
-    erasure(Pooled {
-        means: [source_mean, target_mean],
-        share,
-        rows: Mat::from_fn(n_s + n_t, d, |i, j| centred[(i, j)] * roots[i]),
-        above: n_s,
-        spread: all.spread(options.covariance),
-        intensity,
-    })
+    let spread = all.spread(options.covariance);
+    for column in rows.as_mut().col_iter_mut() {
+        column.iter_mut().zip(&roots).for_each(|(x, root)| *x *= root);
+    }
+    erasure(Pooled { means: [source_mean, target_mean], share, rows, above: n_s, spread, intensity })
 }
 
 /// All that an erasure is made from.
@@ -113,11 +110,12 @@ pub(crate) fn erasure(of: Pooled) -> Result<Leace, TransportError> {
         Some(vectors) => transpose_product(vectors.as_ref(), columns.as_ref()),
         None => columns.clone(),
     };
-    let rows = match &basis.vectors {
-        Some(vectors) => product(pooled.as_ref(), vectors.as_ref()),
-        None => pooled.clone(),
+    // With as many rows as columns at most, of the same covariance.
+    let pooled = reduce(pooled);
+    let range = match &basis.vectors {
+        Some(vectors) => Range::of(product(pooled.as_ref(), vectors.as_ref()).as_ref(), d)?,
+        None => Range::of(pooled.as_ref(), d)?,
     };
-    let range = Range::of(rows.as_ref(), d)?;
     let (kept, axes, deviations) = (range.kept, range.axes(), range.deviations());
     let level = intensity * squared_norm(pooled.as_ref()) / d as f64;
     let variance = |i: usize| (1.0 - intensity) * deviations[i] * deviations[i] + level;

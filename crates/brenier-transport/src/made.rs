@@ -1,13 +1,15 @@
 //! What a method makes, and what of it goes into a certificate, whether it was made of rows or of moments.
 
 use crate::certificate::Optimality;
-use crate::entropic::entropic;
+use crate::entropic::entropic_in;
+use crate::joint::{Joint, OfRows};
+use crate::monge::monge_in;
 use crate::span::Spanned;
 use crate::span_measure::Moved;
 use crate::whitening::whitening;
 use crate::{
     Calibration, Certificate, Covariance, EntropicLaws, ErasureLaws, FitOptions, Gaussian, Method,
-    MixtureLaws, Quality, TransportError, monge,
+    MixtureLaws, Quality, TransportError,
 };
 use brenier_linalg::transpose_product;
 use brenier_map::{Affine, LowRank, RowMap, Symmetric};
@@ -29,8 +31,10 @@ pub(crate) struct Made {
     pub basis: Option<Mat<f64>>,
     /// The map in the coordinates of the rows, if it was found there and has yet to be measured,
     pub spanned: Option<Spanned>,
-    /// or what it does to the rows.
+    /// or what it does to the rows,
     pub moved: Option<Moved>,
+    /// or all that is measured, and the effective ranks of both classes.
+    pub measured: Option<(Quality, [f64; 2])>,
     pub shrinkage: Option<[f64; 2]>,
     pub explained: Option<f64>,
     pub skipped: Option<usize>,
@@ -52,6 +56,7 @@ impl Made {
             basis: None,
             spanned: None,
             moved: None,
+            measured: None,
             shrinkage: None,
             explained: None,
             skipped: None,
@@ -130,7 +135,7 @@ impl Made {
             train: Quality::default(),
             held_out: None,
         };
-        Ok(Sealed { map, certificate, spanned: self.spanned, moved: self.moved })
+        Ok(Sealed { map, certificate, spanned: self.spanned, moved: self.moved, measured: self.measured })
     }
 }
 
@@ -141,6 +146,7 @@ pub(crate) struct Sealed {
     /// As in [`Made`].
     pub spanned: Option<Spanned>,
     pub moved: Option<Moved>,
+    pub measured: Option<(Quality, [f64; 2])>,
 }
 
 /// The norm of the identity on the axes that a map in `k` of `d` leaves as they are.
@@ -149,34 +155,35 @@ pub(crate) fn norm_beside(k: usize, d: usize) -> f64 {
 }
 
 /// A map in all dimensions between two regularised Gaussians: [`Method::Entropic`], [`Method::Whitening`], else the
-/// optimal one.
+/// optimal one. It is measured on the rows if it is known what the Gaussians have of them.
 pub(crate) fn between(
     method: Method,
-    source: &Gaussian,
-    target: &Gaussian,
+    [source, target]: [Gaussian; 2],
     shrinkage: [f64; 2],
+    of_rows: Option<OfRows>,
     options: &FitOptions,
 ) -> Result<Made, TransportError> {
-    let made = match method {
+    let joint = Joint::of(&source, &target)?;
+    // As large as the rows, and the map is twice that.
+    drop((source, target));
+    let (map, norm, entropic, control, optimality) = match method {
         Method::Entropic => {
-            let map = entropic(source, target, options.entropic_sigma.sigma(source, target))?;
-            let laws = map.laws().clone();
-            Made { entropic: Some(laws.clone()), ..Made::plain(map.affine(), laws.max_eigenvalue) }
+            let sigma = options.entropic_sigma.between(joint.traces());
+            let made = entropic_in(joint, sigma)?;
+            (made.map, made.laws.max_eigenvalue, Some(made.laws), None, None)
         }
         Method::Whitening => {
-            let made = whitening(source, target)?;
-            Made { control: Some(made.control), ..Made::plain(made.affine, made.norm) }
+            let made = whitening(joint)?;
+            (made.map, made.norm, None, Some(made.control), None)
         }
         _ => {
-            let map = monge(source, target)?;
-            let optimality = map.optimality().clone();
-            Made {
-                optimality: Some(optimality.clone()),
-                ..Made::plain(map.affine(), optimality.max_eigenvalue)
-            }
+            let made = monge_in(joint)?;
+            (made.map, made.optimality.max_eigenvalue, None, None, Some(made.optimality))
         }
     };
-    Ok(Made { shrinkage: Some(shrinkage), ..made })
+    let measured = of_rows.map(|of| map.measure(&of)).transpose()?;
+    let made = Made::plain(map.into_affine(), norm);
+    Ok(Made { entropic, control, optimality, measured, shrinkage: Some(shrinkage), ..made })
 }
 
 /// `|T(m_s) - m_t|`, in the coordinates in which the map is optimal, relative to the size of means and spread.

@@ -1,7 +1,7 @@
 use crate::certificate::Optimality;
 use crate::joint::{Joint, JointMap, TOLERANCE, extremes, ratio};
 use crate::{Gaussian, TransportError};
-use brenier_linalg::{gram, product, relative_floor, symmetric_eigen, symmetrize, thin_svd};
+use brenier_linalg::{gram, product, relative_floor, symmetric_eigenvalues, symmetrize, thin_svd};
 use brenier_map::Affine;
 use faer::Mat;
 
@@ -14,8 +14,8 @@ use faer::Mat;
 /// with `Q` (`[d, r]`) an orthonormal basis of the joint span of the two factors, and `A_r` the optimal map inside it.
 #[derive(Debug, Clone)]
 pub struct Monge {
-    map: JointMap,
-    optimality: Optimality,
+    pub(crate) map: JointMap,
+    pub(crate) optimality: Optimality,
 }
 
 /// The optimal map from `source` to `target`, checked against every law that makes it optimal.
@@ -44,7 +44,11 @@ pub struct Monge {
 /// G. Peyré & M. Cuturi, "Computational Optimal Transport", 2019, remark 2.31; C. Bouveyron & M. Corneli, 2026 (the
 /// low-rank-plus-isotropic form).
 pub fn monge(source: &Gaussian, target: &Gaussian) -> Result<Monge, TransportError> {
-    let joint = Joint::of(source, target)?;
+    monge_in(Joint::of(source, target)?)
+}
+
+/// [`monge`] between the two of these.
+pub(crate) fn monge_in(joint: Joint) -> Result<Monge, TransportError> {
     let range = joint.range_of_source()?;
     let (kept, s, scale) = (range.kept, range.deviations(), joint.scale());
 
@@ -55,7 +59,7 @@ pub fn monge(source: &Gaussian, target: &Gaussian) -> Result<Monge, TransportErr
     let half =
         Mat::from_fn(kept, middle.values.len(), |i, j| middle.right[(i, j)] * middle.values[j].sqrt() / s[i]);
     let inner = gram(half.as_ref());
-    let mut all = symmetric_eigen(inner.as_ref())?.values;
+    let mut all = symmetric_eigenvalues(inner.as_ref())?;
     let mut matrix = range.beside_identity(inner);
     symmetrize(&mut matrix);
 
@@ -85,7 +89,7 @@ impl Monge {
     /// The map as a row operator: dense where the span is everything (`r = d`), else a multiple of the identity plus
     /// rank `r`.
     pub fn affine(&self) -> Affine {
-        self.map.affine()
+        self.map.clone().into_affine()
     }
 }
 

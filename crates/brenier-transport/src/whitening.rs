@@ -1,15 +1,14 @@
+use crate::TransportError;
 use crate::certificate::Optimality;
-use crate::joint::{Joint, TOLERANCE, extremes};
-use crate::{Gaussian, TransportError};
+use crate::joint::{Joint, JointMap, TOLERANCE, extremes};
 use brenier_linalg::{
-    product, product_with_transpose, relative_floor, singular_values, symmetric_eigen, thin_svd,
+    product, product_with_transpose, relative_floor, singular_values, symmetric_eigenvalues, thin_svd,
 };
-use brenier_map::Affine;
 use faer::Mat;
 
 /// A whitening-colouring map and what was measured of it.
 pub(crate) struct Whitening {
-    pub affine: Affine,
+    pub map: JointMap,
     /// As of an optimal map, which this is not: `symmetry` and the gap between `transport_cost` and `w2_squared` show it.
     pub control: Optimality,
     pub norm: f64,
@@ -27,8 +26,7 @@ pub(crate) struct Whitening {
 /// is taken on the source's range; outside the joint span it is `sqrt(e_t / e_s)`.
 ///
 /// Reference: Y. Li et al., "Universal style transfer via feature transforms", NeurIPS 2017.
-pub(crate) fn whitening(source: &Gaussian, target: &Gaussian) -> Result<Whitening, TransportError> {
-    let joint = Joint::of(source, target)?;
+pub(crate) fn whitening(joint: Joint) -> Result<Whitening, TransportError> {
     let range = joint.range_of_source()?;
     let (r, kept, scale) = (joint.basis.rank, range.kept, joint.scale());
 
@@ -39,7 +37,7 @@ pub(crate) fn whitening(source: &Gaussian, target: &Gaussian) -> Result<Whitenin
     let matrix = range.beside_identity(Mat::from_fn(kept, kept, |i, j| root[(i, j)] / range.deviations()[j]));
 
     let middle = Mat::from_fn(r, r, |i, j| 0.5 * (matrix[(i, j)] + matrix[(j, i)]));
-    let mut eigenvalues = symmetric_eigen(middle.as_ref())?.values;
+    let mut eigenvalues = symmetric_eigenvalues(middle.as_ref())?;
     let mut norm = singular_values(matrix.as_ref())?.first().copied().unwrap_or(scale);
     if joint.rest() > 0.0 {
         eigenvalues.push(scale);
@@ -53,5 +51,5 @@ pub(crate) fn whitening(source: &Gaussian, target: &Gaussian) -> Result<Whitenin
     if found.is_nan() || found > allowed {
         return Err(TransportError::Certificate { law: "A S_s A^T = S_t", found, allowed });
     }
-    Ok(Whitening { affine: joint.map(scale, matrix).affine(), control, norm })
+    Ok(Whitening { map: joint.map(scale, matrix), control, norm })
 }

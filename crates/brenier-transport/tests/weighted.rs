@@ -185,6 +185,33 @@ fn whole_weights_are_repeated_rows() {
     }
 }
 
+/// Between these the maps of all directions are measured without moving a row. Rows held out are moved, the same ones too.
+#[test]
+fn what_is_measured_in_coordinates_is_what_moving_the_rows_gives() {
+    for (n_s, n_t, d) in [(9, 8, 30), (12, 3, 16), (17, 14, 20), (40, 25, 5), (4, 40, 9)] {
+        let (source, target) = (rows(n_s, d, 1), rows(n_t, d, 2));
+        let (w_s, w_t) = (weights(n_s, 3), weights(n_t, 4));
+        let plain: [Samples<'_>; 2] = [source.as_ref().into(), target.as_ref().into()];
+        let weighed = [(source.as_ref(), &w_s), (target.as_ref(), &w_t)];
+        for [s, t] in [plain, weighed.map(|(rows, weights)| Samples::weighted(rows, weights))] {
+            for method in [Method::Ot, Method::Entropic, Method::Whitening] {
+                for (shrinkage, reg, covariance) in [
+                    (Shrinkage::Fixed(0.0), None, Covariance::Sample),
+                    (Shrinkage::Fixed(0.0), Some(0.3), Covariance::Population),
+                    (Shrinkage::Fixed(0.4), None, Covariance::Sample),
+                    (Shrinkage::Oas, Some(0.1), Covariance::Population),
+                    (Shrinkage::Fixed(1.0), None, Covariance::Sample),
+                ] {
+                    let options = FitOptions { shrinkage, reg_abs: reg, covariance, ..FitOptions::default() };
+                    let found = fit(method, s, t, &options, (s, t)).unwrap().certificate;
+                    let what = format!("{method} of {n_s} + {n_t} rows of {d}, {shrinkage:?}, {reg:?}");
+                    same_quality(&found.train, &found.held_out.unwrap(), &what);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn every_weighted_method_minds_its_weights() {
     let (w_s, w_t) = (weights(20, 1), weights(16, 2));

@@ -8,7 +8,7 @@ use brenier_linalg::{
     JointBasis, LinalgError, ThinSvd, effective_rank, gram, joint_basis, product, product_with_transpose,
     reduce, relative_floor, squared_norm, squared_norm_of_gram, thin_svd, transpose_product,
 };
-use brenier_map::{Affine, Dense, LowRank};
+use brenier_map::{Affine, Dense, LowRank, Symmetric};
 use faer::{Mat, MatRef};
 
 /// How many times the rounding of one sum the laws may be off, at a condition number of 1.
@@ -227,8 +227,10 @@ impl JointMap {
     /// `A`, `[d, d]`.
     pub(crate) fn matrix(&self) -> Mat<f64> {
         let Some(vectors) = &self.joint.basis.vectors else { return self.matrix.clone() };
-        let correction = correction(vectors, self.matrix.clone(), self.scale);
-        let mut out = product_with_transpose(correction.as_ref(), vectors.as_ref());
+        let mut core = self.matrix.clone();
+        add_to_diagonal(&mut core, -self.scale);
+        let mut out =
+            product_with_transpose(product(vectors.as_ref(), core.as_ref()).as_ref(), vectors.as_ref());
         add_to_diagonal(&mut out, self.scale);
         out
     }
@@ -269,26 +271,20 @@ impl JointMap {
     /// The map as a row operator: dense where the span is everything (`r = d`), else a multiple of the identity plus
     /// rank `r`.
     pub(crate) fn into_affine(self) -> Affine {
-        let Self { joint: Joint { source_mean: from, target_mean: to, basis, .. }, scale, matrix } = self;
+        let Self { joint: Joint { source_mean: from, target_mean: to, basis, .. }, scale, mut matrix } = self;
         let Some(vectors) = basis.vectors else {
             let moved = product(matrix.as_ref(), Mat::from_fn(from.len(), 1, |j, _| from[j]).as_ref());
             let bias = to.iter().enumerate().map(|(i, m)| m - moved[(i, 0)]).collect();
             return Affine::Dense(Dense { matrix, bias });
         };
-        Affine::LowRank(LowRank {
-            scale,
-            offset: to.iter().zip(&from).map(|(t, s)| t - scale * s).collect(),
-            mean: from,
-            u: correction(&vectors, matrix, scale),
-            v: vectors,
-        })
+        let offset = to.iter().zip(&from).map(|(t, s)| t - scale * s).collect();
+        add_to_diagonal(&mut matrix, -scale);
+        if matrix == matrix.transpose() {
+            return Affine::Symmetric(Symmetric { scale, mean: from, offset, basis: vectors, core: matrix });
+        }
+        let u = product(vectors.as_ref(), matrix.as_ref());
+        Affine::LowRank(LowRank { scale, mean: from, offset, u, v: vectors })
     }
-}
-
-/// `Q (A_r - c I)`, `[d, r]`.
-fn correction(vectors: &Mat<f64>, mut matrix: Mat<f64>, scale: f64) -> Mat<f64> {
-    add_to_diagonal(&mut matrix, -scale);
-    product(vectors.as_ref(), matrix.as_ref())
 }
 
 /// The smallest and the largest.

@@ -65,8 +65,8 @@ fn few_rows_give_an_entropic_map_of_low_rank_that_is_the_dense_one() {
     for shrinkage in [Shrinkage::Fixed(0.0), Shrinkage::Fixed(0.2)] {
         let options = FitOptions { shrinkage, ..FitOptions::default() };
         let found = fit(Method::Entropic, source.as_ref(), target.as_ref(), &options, None).unwrap();
-        let brenier_map::Affine::LowRank(form) = found.map.affine() else { panic!("a dense map") };
-        assert_eq!(form.u.ncols(), 8 + 6);
+        let brenier_map::Affine::Symmetric(form) = found.map.affine() else { panic!("a dense map") };
+        assert_eq!(form.core.ncols(), 8 + 6);
         let by = found.certificate.shrinkage.unwrap()[0];
         let dense = |rows: &Mat<f64>| {
             let (mean, s) = covariance(rows.as_ref());

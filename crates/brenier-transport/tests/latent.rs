@@ -134,8 +134,8 @@ fn outside_the_latent_spaces_the_map_scales_by_the_noises() {
     let (s, t) = (model(&source), model(&target));
     let options = FitOptions { latent: Some(2), ..FitOptions::default() };
     let found = fit(Method::Ot, source.as_ref(), target.as_ref(), &options, None).unwrap();
-    let brenier_map::Affine::LowRank(map) = found.map.affine() else { panic!("few directions") };
-    assert_eq!(map.v.ncols(), 4);
+    let brenier_map::Affine::Symmetric(map) = found.map.affine() else { panic!("few directions") };
+    assert_eq!(map.core.ncols(), 4);
     assert!((map.scale - (t.noise / s.noise).sqrt()).abs() < 1e-13 * map.scale);
     assert!((map.scale - 1.0).abs() > 0.1, "else the test says nothing");
     // A S_s A = S_t for the dense covariances, A symmetric: with `monge` itself and by the way of `fit`.

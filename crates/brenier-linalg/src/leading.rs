@@ -1,4 +1,4 @@
-use crate::decompose::fix_signs;
+use crate::decompose::{fix_signs, tridiagonal_eigen};
 use crate::{Eigen, LinalgError, cholesky, product, relative_floor, symmetric_eigen};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
@@ -87,7 +87,7 @@ pub fn krylov_eigen(matrix: MatRef<'_, f64>, count: usize) -> Result<Option<Eige
         diagonal.push(own);
         let ends = length <= f64::EPSILON * diagonal.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
         if (ends && step >= count) || step == look {
-            let Eigen { values, vectors } = symmetric_eigen(tridiagonal(&diagonal, &beside).as_ref())?;
+            let Eigen { values, vectors } = tridiagonal_eigen(&diagonal, &beside)?;
             let residual = (0..count).map(|k| length * vectors[(step - 1, k)].abs()).fold(0.0, f64::max);
             let goal = f64::EPSILON * values[0];
             if residual <= goal {
@@ -132,14 +132,6 @@ pub fn are_leading(matrix: MatRef<'_, f64>, found: &Eigen) -> bool {
         }
     }
     cholesky(left).is_some()
-}
-
-fn tridiagonal(diagonal: &[f64], beside: &[f64]) -> Mat<f64> {
-    Mat::from_fn(diagonal.len(), diagonal.len(), |i, j| match i.abs_diff(j) {
-        0 => diagonal[i],
-        1 => beside[i.min(j)],
-        _ => 0.0,
-    })
 }
 
 /// A number in -1..1 from a place, such that no structure of a matrix is likely to be orthogonal to a vector of them.

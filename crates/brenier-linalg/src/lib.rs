@@ -45,12 +45,15 @@ mod weights;
 
 pub use basis::{JointBasis, joint_basis, orthonormalize};
 pub use decompose::{
-    Eigen, ThinSvd, relative_floor, singular_values, symmetric_eigen, symmetric_eigenvalues, thin_svd,
+    Eigen, ThinSvd, extreme_eigenvalues, relative_floor, singular_values, symmetric_eigen,
+    symmetric_eigenvalues, thin_svd,
 };
 pub use error::LinalgError;
 pub use leading::{are_leading, krylov_eigen, leading_eigen};
 pub use moments::{Covariance, center, factor, mean, reduce};
-pub use norms::{effective_rank, nuclear_norm, nuclear_norm_of_product, squared_norm, squared_norm_of_gram};
+pub use norms::{
+    dot, effective_rank, nuclear_norm, nuclear_norm_of_product, squared_norm, squared_norm_of_gram,
+};
 pub use parts::MomentsParts;
 pub use pca::{Pca, pca};
 pub use positive::{cholesky, geometric_mean, lower_inverse};

@@ -1,12 +1,32 @@
 use crate::{LinalgError, gram, product_with_transpose, reduce, singular_values, symmetric_eigenvalues};
-use faer::MatRef;
+use faer::{ColRef, MatRef};
 
 /// How far singular values may lie under the largest, on average (of the ratios), for eigenvalues to serve.
 const LARGEST_SPREAD: f64 = 16.0;
 
+/// Independent partial sums of a column.
+const LANES: usize = 8;
+
 /// `|F|_F^2`, the trace of `F^T F`.
 pub fn squared_norm(factor: MatRef<'_, f64>) -> f64 {
-    factor.col_iter().map(|column| column.iter().map(|x| x * x).sum::<f64>()).sum()
+    let of_column = |column: ColRef<'_, f64>| match column.try_as_col_major() {
+        Some(column) => dot(column.as_slice(), column.as_slice()),
+        None => column.iter().map(|x| x * x).sum(),
+    };
+    factor.col_iter().map(of_column).sum()
+}
+
+/// `a . b`; what is longer than the other counts as far as that.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let length = a.len().min(b.len());
+    let ((a, rest_a), (b, rest_b)) = (a[..length].as_chunks::<LANES>(), b[..length].as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum::<f64>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f64>()
 }
 
 /// `|F^T F|_F^2`, through whichever of `F^T F` and `F F^T` is smaller.

@@ -136,14 +136,16 @@ fn symmetric_blocks(parts: &[MatRef<'_, f64>]) -> Mat<f64> {
     };
     let mut out = Mat::zeros(n, n);
     for (i, j, block) in &done {
+        // The lower triangle mirrors the upper one, inside the diagonal blocks too.
+        let rows_above = |c: usize| if i == j { c + 1 } else { block.nrows() };
         for c in 0..block.ncols() {
-            for r in 0..block.nrows() {
-                // The lower triangle mirrors the upper one, inside the diagonal blocks too.
-                if i + r <= j + c {
-                    out[(i + r, j + c)] = block[(r, c)];
-                    out[(j + c, i + r)] = block[(r, c)];
-                }
-            }
+            let above = rows_above(c);
+            out.col_as_slice_mut(j + c)[*i..i + above].copy_from_slice(&block.col_as_slice(c)[..above]);
+        }
+        for r in 0..block.nrows() {
+            let first = if i == j { r } else { 0 };
+            let mirrored = &mut out.col_as_slice_mut(i + r)[j + first..j + block.ncols()];
+            mirrored.iter_mut().enumerate().for_each(|(c, entry)| *entry = block[(r, first + c)]);
         }
     }
     out

@@ -7,11 +7,12 @@
 
 use crate::pair::Pair;
 use brenier_linalg::{
-    gram_of_stack, mean, product, squared_norm, stack_transpose_product, transpose_product,
+    dot, gram_of_stack, mean, product, squared_norm, stack_transpose_product, transpose_product,
 };
 use brenier_map::Symmetric;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use faer::prelude::ReborrowMut;
+use faer::{Accum, ColRef, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 /// What the route through the Gram matrix may cost, relative, in the direction that suffers most; beyond that a fit
@@ -174,12 +175,13 @@ impl<'a> Span<'a> {
     pub(crate) fn lift_triangular(&self, roots: [f64; 2], upper: MatRef<'_, f64>) -> Mat<f64> {
         let (a, r) = (self.source.nrows() - 1, upper.nrows());
         let mut out = Mat::zeros(self.source_mean.len(), r);
-        out.as_mut().par_row_chunks_mut(STRIP).enumerate().for_each(|(index, strip)| {
+        let room = || Mat::zeros(r, STRIP);
+        out.as_mut().par_row_chunks_mut(STRIP).enumerate().for_each_init(room, |room, (index, strip)| {
             let columns = |rows: MatRef<'a, f64>| rows.subcols(index * STRIP, strip.nrows());
-            let mut y = Mat::zeros(r, strip.nrows());
-            let (mut above, mut below) = y.as_mut().split_at_row_mut(a);
-            add_contrasts(columns(self.source), roots[0].recip(), above.as_mut());
-            add_contrasts(columns(self.target), roots[1].recip(), below.as_mut());
+            let mut y = room.as_mut().subcols_mut(0, strip.nrows());
+            let (mut above, mut below) = y.rb_mut().split_at_row_mut(a);
+            put_contrasts(columns(self.source), roots[0].recip(), above.as_mut());
+            put_contrasts(columns(self.target), roots[1].recip(), below.as_mut());
             let (full, triangle) = (BlockStructure::Rectangular, BlockStructure::TriangularUpper);
             matmul(strip, full, Accum::Replace, y.transpose(), full, upper, triangle, 1.0, Par::Seq);
         });
@@ -202,35 +204,52 @@ impl<'a> Span<'a> {
 /// The nonzero part of a matrix `[m, n]` whose rows and columns add up to nothing, `[m - 1, n - 1]`: in orthonormal
 /// [`contrasts`] on both sides.
 pub(crate) fn contrasted(matrix: MatRef<'_, f64>) -> Mat<f64> {
-    contrasts_of_rows(contrasts_of_rows(matrix).transpose()).transpose().to_owned()
+    let (m, n) = (matrix.nrows() - 1, matrix.ncols());
+    let rows = contrasts_of_rows(matrix);
+    // The same on the other side, a column at a time.
+    let one = 1.0 / (n as f64).sqrt();
+    let mut step = vec![0.0; m];
+    for column in (0..n).map(|j| rows.col_as_slice(j)) {
+        step.iter_mut().zip(column).for_each(|(step, x)| *step += one * x);
+    }
+    let by = one / (1.0 - one);
+    step.iter_mut().zip(rows.col_as_slice(0)).for_each(|(step, x)| *step = by * (*step - x));
+    let mut out = Mat::zeros(m, n - 1);
+    for j in 1..n {
+        let column = out.col_as_slice_mut(j - 1).iter_mut().zip(rows.col_as_slice(j).iter().zip(&step));
+        column.for_each(|(out, (x, step))| *out = x - step);
+    }
+    out
 }
 
 /// Orthonormal combinations of rows, `[m, d]`, all orthogonal to their sum: a Householder reflection that takes the
 /// vector of ones to the first axis, without its first row. `[m - 1, d]`.
 pub(crate) fn contrasts_of_rows(rows: MatRef<'_, f64>) -> Mat<f64> {
     let mut out = Mat::zeros(rows.nrows() - 1, rows.ncols());
-    add_contrasts(rows, 1.0, out.as_mut());
+    put_contrasts(rows, 1.0, out.as_mut());
     out
 }
 
-/// Adds the [`contrasts_of_rows`], times `scale`, to `out`, `[m - 1, d]`.
-fn add_contrasts(rows: MatRef<'_, f64>, scale: f64, out: MatMut<'_, f64>) {
+/// Puts the [`contrasts_of_rows`], times `scale`, in `out`, `[m - 1, d]`.
+fn put_contrasts(rows: MatRef<'_, f64>, scale: f64, out: MatMut<'_, f64>) {
     // w = e - e_1 with e = ones / sqrt(m): |w|^2 = 2 (1 - one), and w is `one` but for its first entry.
     let one = 1.0 / (rows.nrows() as f64).sqrt();
+    let ones = vec![1.0; rows.nrows()];
     for (row, out) in rows.col_iter().zip(out.col_iter_mut()) {
-        let along = one * row.iter().sum::<f64>() - row[0];
-        let step = one * along / (1.0 - one);
-        out.iter_mut().zip(row.iter().skip(1)).for_each(|(out, x)| *out += scale * (x - step));
+        let sum = row.try_as_col_major().map_or_else(|| row.iter().sum(), |row| dot(row.as_slice(), &ones));
+        let step = one * (one * sum - row[0]) / (1.0 - one);
+        out.iter_mut().zip(row.iter().skip(1)).for_each(|(out, x)| *out = scale * (x - step));
     }
-}
-
-pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// The sum of products of entries.
 pub(crate) fn entrywise(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
-    a.col_iter().zip(b.col_iter()).map(|(a, b)| a.iter().zip(b.iter()).map(|(a, b)| a * b).sum::<f64>()).sum()
+    let of_columns =
+        |(a, b): (ColRef<'_, f64>, ColRef<'_, f64>)| match (a.try_as_col_major(), b.try_as_col_major()) {
+            (Some(a), Some(b)) => dot(a.as_slice(), b.as_slice()),
+            _ => a.iter().zip(b.iter()).map(|(a, b)| a * b).sum(),
+        };
+    a.col_iter().zip(b.col_iter()).map(of_columns).sum()
 }
 
 pub(crate) fn column(matrix: &Mat<f64>) -> Vec<f64> {

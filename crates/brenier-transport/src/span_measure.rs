@@ -1,9 +1,9 @@
 //! What a map does to the rows, in the coordinates of the rows ([`Span`]).
 
 use crate::certificate::{GateQuality, Gated, Quality};
-use crate::span::{Span, Spanned, column, contrasted, dot, entrywise, trace};
+use crate::span::{Span, Spanned, column, contrasted, entrywise, trace};
 use crate::{Covariance, TransportError};
-use brenier_linalg::{LinalgError, nuclear_norm, product, product_with_transpose, transpose_product};
+use brenier_linalg::{LinalgError, dot, nuclear_norm, product, product_with_transpose, transpose_product};
 use brenier_map::Gate;
 use faer::{Mat, MatRef};
 

@@ -8,8 +8,9 @@ use crate::span::{Span, Spanned, contrasted, contrasts_of_rows, entrywise, trace
 use crate::span_measure::Moved;
 use crate::{Covariance, FitOptions, TransportError};
 use brenier_linalg::{
-    cholesky, geometric_mean, gram, lower_inverse, nuclear_norm, product, product_with_transpose,
-    relative_floor, singular_values, squared_norm, symmetric_eigen, symmetric_eigenvalues, thin_svd,
+    cholesky, extreme_eigenvalues, geometric_mean, gram, lower_inverse, nuclear_norm, product,
+    product_with_transpose, relative_floor, singular_values, squared_norm, symmetric_eigen,
+    symmetric_eigenvalues, thin_svd,
 };
 use brenier_map::Symmetric;
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
@@ -351,8 +352,8 @@ impl Inside {
         let rest = (d - r) as f64;
         let (values, (mut o, size, size_of_cost)) = rayon::join(
             || {
-                let of_source = symmetric_eigenvalues(gram(self.root.c.as_ref()).as_ref())?;
-                Ok::<_, TransportError>((symmetric_eigenvalues(self.matrix.as_ref())?, of_source))
+                let of_source = extreme_eigenvalues(gram(self.root.c.as_ref()).as_ref())?;
+                Ok::<_, TransportError>((extreme_eigenvalues(self.matrix.as_ref())?, of_source))
             },
             || {
                 let pushed = self.root.times_from_right(self.matrix.as_ref());
@@ -380,10 +381,10 @@ impl Inside {
                 (o, size, from + to + gap + outside + rest * e_t)
             },
         );
-        let (values, of_source) = values?;
-        o.condition = of_source[0] / e_s.min(of_source[a - 1]);
-        o.min_eigenvalue = values[r - 1].min(if r < d { scale } else { f64::INFINITY });
-        o.max_eigenvalue = values[0].max(if r < d { scale } else { 0.0 });
+        let ([least, most], [least_of_source, most_of_source]) = values?;
+        o.condition = most_of_source / e_s.min(least_of_source);
+        o.min_eigenvalue = least.min(if r < d { scale } else { f64::INFINITY });
+        o.max_eigenvalue = most.max(if r < d { scale } else { 0.0 });
         check_laws(&mut o, d.max(r + a), size, size, size_of_cost)?;
         Ok(o)
     }

@@ -1,4 +1,5 @@
 use crate::LinalgError;
+use crate::tridiagonal::nth_largest;
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::{self, tridiag};
@@ -62,37 +63,11 @@ pub fn symmetric_eigen(matrix: MatRef<'_, f64>) -> Result<Eigen, LinalgError> {
         Default::default(),
     )
     .map_err(|_| LinalgError::NoConvergence { what: "eigen-decomposition", size: n })?;
-    Ok(descending(&values, &vectors))
-}
-
-/// As [`symmetric_eigen`] of a tridiagonal matrix: its diagonal `[n]`, `n >= 1`, and what is beside it, `[n - 1]`.
-pub(crate) fn tridiagonal_eigen(diagonal: &[f64], beside: &[f64]) -> Result<Eigen, LinalgError> {
-    let n = diagonal.len();
-    let (mut on, mut off, mut values) = (Diag::zeros(n), Diag::zeros(n), Diag::zeros(n));
-    on.column_vector_mut().iter_mut().zip(diagonal).for_each(|(entry, x)| *entry = *x);
-    off.column_vector_mut().iter_mut().zip(beside).for_each(|(entry, x)| *entry = *x);
-    let mut vectors = Mat::zeros(n, n);
-    let scratch =
-        evd::self_adjoint_evd_scratch::<f64>(n, evd::ComputeEigenvectors::Yes, Par::Seq, Default::default());
-    evd::tridiagonal_self_adjoint_evd(
-        on.as_ref(),
-        off.as_ref(),
-        values.as_mut(),
-        Some(vectors.as_mut()),
-        Par::Seq,
-        MemStack::new(&mut MemBuffer::new(scratch)),
-        Default::default(),
-    )
-    .map_err(|_| LinalgError::NoConvergence { what: "eigen-decomposition", size: n })?;
-    Ok(descending(&values, &vectors))
-}
-
-/// faer gives them ascending.
-fn descending(values: &Diag<f64>, vectors: &Mat<f64>) -> Eigen {
-    let values = values.column_vector().iter().rev().copied().collect();
+    // faer gives them ascending.
+    let values: Vec<f64> = values.column_vector().iter().rev().copied().collect();
     let mut vectors = vectors.as_ref().reverse_cols().to_owned();
     fix_signs(&mut vectors);
-    Eigen { values, vectors }
+    Ok(Eigen { values, vectors })
 }
 
 /// Eigenvalues alone of a symmetric matrix `[n, n]`, descending; only the lower triangle is read.
@@ -152,37 +127,7 @@ pub fn extreme_eigenvalues(matrix: MatRef<'_, f64>) -> Result<[f64; 2], LinalgEr
     }
     let diagonal: Vec<f64> = (0..n).map(|i| form[(i, i)]).collect();
     let beside: Vec<f64> = (1..n).map(|i| form[(i, i - 1)]).collect();
-    let above = bisected(&diagonal, &beside);
-    let negated: Vec<f64> = diagonal.iter().map(|x| -x).collect();
-    Ok([-bisected(&negated, &beside), above])
-}
-
-/// The largest eigenvalue of a tridiagonal matrix: all pivots of `x I - T` are positive beyond it, and there alone.
-fn bisected(diagonal: &[f64], beside: &[f64]) -> f64 {
-    let at = |i: usize| beside.get(i).map_or(0.0, |x| x.abs());
-    // Gershgorin's discs.
-    let radius = |i: usize| if i == 0 { at(0) } else { at(i - 1) + at(i) };
-    let ends = diagonal.iter().enumerate().map(|(i, d)| (d - radius(i), d + radius(i)));
-    let (mut low, mut high) =
-        ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (a, b)| (low.min(a), high.max(b)));
-    let is_beyond = |x: f64| {
-        let mut pivot = x - diagonal[0];
-        for (d, e) in diagonal[1..].iter().zip(beside) {
-            if pivot <= 0.0 {
-                return false;
-            }
-            pivot = x - d - e * (e / pivot);
-        }
-        pivot > 0.0
-    };
-    loop {
-        let middle = low + 0.5 * (high - low);
-        let between = low < middle && middle < high;
-        if !between || high - low <= f64::EPSILON * low.abs().max(high.abs()) {
-            return high;
-        }
-        if is_beyond(middle) { high = middle } else { low = middle }
-    }
+    Ok([n - 1, 0].map(|k| nth_largest(&diagonal, &beside, k)))
 }
 
 /// Singular values and right singular vectors of `[m, n]`, more accurate for the small ones than the eigenvalues of

@@ -41,6 +41,7 @@ mod roots;
 mod rows;
 mod shrinkage;
 mod streaming;
+mod tridiagonal;
 mod weights;
 
 pub use basis::{JointBasis, joint_basis, orthonormalize};

@@ -86,7 +86,7 @@ fn pca_ot_in_span(
         }
         None => Ok(None),
     };
-    if let Some(pairs) = krylov_eigen(pooled.as_ref(), options.components)? {
+    if let Some(pairs) = krylov_eigen(pooled.as_ref(), options.components) {
         // That these are the leading pairs is proved while they are used.
         let (found, proven) = rayon::join(|| from(&pairs), || are_leading(pooled.as_ref(), &pairs));
         if proven {
@@ -261,14 +261,15 @@ fn pooled(span: &Span<'_>, options: &FitOptions) -> Option<Mat<f64>> {
     if options.components > n {
         return None;
     }
-    let (part, root) = (part_of_gap(span, options), root_of_weight(span, options));
+    let parts: Vec<f64> = (0..n).map(part_of_gap(span, options)).collect();
+    let roots: Vec<f64> = (0..n).map(root_of_weight(span, options)).collect();
+    let gaps = &g.col_as_slice(n)[..n];
     let mut pooled = Mat::zeros(n, n);
     for j in 0..n {
-        let (own, with_gap) = (part(j), g[(n, j)] + part(j) * g[(n, n)]);
-        let entries =
-            pooled.col_as_slice_mut(j).iter_mut().zip(g.col_as_slice(j).iter().zip(g.col_as_slice(n)));
-        for (i, (entry, (z, gap))) in entries.enumerate() {
-            *entry = root(i) * root(j) * (z + part(i) * with_gap + own * gap);
+        let (own, root, with_gap) = (parts[j], roots[j], gaps[j] + parts[j] * g[(n, n)]);
+        let column = pooled.col_as_slice_mut(j).iter_mut().zip(g.col_as_slice(j));
+        for ((entry, z), ((part, of_row), gap)) in column.zip(parts.iter().zip(&roots).zip(gaps)) {
+            *entry = of_row * root * (z + part * with_gap + own * gap);
         }
     }
     Some(pooled)

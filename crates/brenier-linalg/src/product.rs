@@ -113,40 +113,56 @@ fn sum_of_products(terms: &[(MatRef<'_, f64>, MatRef<'_, f64>)]) -> Mat<f64> {
 
 /// The Gram matrix of stacked parts, a block of the upper triangle at a time.
 fn symmetric_blocks(parts: &[MatRef<'_, f64>]) -> Mat<f64> {
-    let mut strips = Vec::new();
-    let mut n = 0;
-    for part in parts {
-        for start in (0..part.nrows()).step_by(BLOCK) {
-            strips.push((n + start, part.subrows(start, BLOCK.min(part.nrows() - start))));
+    let n = parts.iter().map(|part| part.nrows()).sum::<usize>();
+    let mut out = Mat::zeros(n, n);
+    let mut blocks = Vec::new();
+    let (mut right, mut left_of) = (out.as_mut(), 0);
+    for strip in strips(parts) {
+        let (columns, rest) = right.split_at_col_mut(strip.nrows());
+        right = rest;
+        left_of += strip.nrows();
+        let (mut below, mut above) = (columns.subrows_mut(0, left_of), 0);
+        for other in strips(parts) {
+            if above == left_of {
+                break;
+            }
+            let (block, rest) = below.split_at_row_mut(other.nrows());
+            (below, above) = (rest, above + other.nrows());
+            blocks.push((block, other, strip));
         }
-        n += part.nrows();
     }
-    let places: Vec<_> = (0..strips.len()).flat_map(|a| (a..strips.len()).map(move |b| (a, b))).collect();
-    let one = |&(a, b): &(usize, usize)| {
-        let ((i, a), (j, b)) = (strips[a], strips[b]);
-        let mut block = Mat::zeros(a.nrows(), b.nrows());
-        matmul(block.as_mut(), Accum::Replace, a, b.transpose(), 1.0, Par::Seq);
-        (i, j, block)
+    let one = |(block, a, b): (MatMut<'_, f64>, MatRef<'_, f64>, MatRef<'_, f64>)| {
+        matmul(block, Accum::Replace, a, b.transpose(), 1.0, Par::Seq);
     };
     let width = parts.first().map_or(0, |part| part.ncols());
-    let done: Vec<_> = if n.saturating_mul(n).saturating_mul(width) < PARALLEL_FROM {
-        places.iter().map(one).collect()
+    if n.saturating_mul(n).saturating_mul(width) < PARALLEL_FROM {
+        blocks.into_iter().for_each(one);
     } else {
-        places.par_iter().map(one).collect()
-    };
-    let mut out = Mat::zeros(n, n);
-    for (i, j, block) in &done {
-        // The lower triangle mirrors the upper one, inside the diagonal blocks too.
-        let rows_above = |c: usize| if i == j { c + 1 } else { block.nrows() };
-        for c in 0..block.ncols() {
-            let above = rows_above(c);
-            out.col_as_slice_mut(j + c)[*i..i + above].copy_from_slice(&block.col_as_slice(c)[..above]);
-        }
-        for r in 0..block.nrows() {
-            let first = if i == j { r } else { 0 };
-            let mirrored = &mut out.col_as_slice_mut(i + r)[j + first..j + block.ncols()];
-            mirrored.iter_mut().enumerate().for_each(|(c, entry)| *entry = block[(r, first + c)]);
+        blocks.into_par_iter().for_each(one);
+    }
+    mirror(&mut out);
+    out
+}
+
+/// The rows of all parts, so many at a time that lie in one.
+fn strips<'a>(parts: &[MatRef<'a, f64>]) -> impl Iterator<Item = MatRef<'a, f64>> {
+    parts.iter().flat_map(|&part| {
+        (0..part.nrows())
+            .step_by(BLOCK)
+            .map(move |start| part.subrows(start, BLOCK.min(part.nrows() - start)))
+    })
+}
+
+/// The lower triangle becomes what the upper one is, a block at a time: lines that lie apart are read together.
+fn mirror(matrix: &mut Mat<f64>) {
+    let n = matrix.nrows();
+    for from in (0..n).step_by(BLOCK) {
+        for to in (from..n).step_by(BLOCK) {
+            for j in from..n.min(from + BLOCK) {
+                for i in to.max(j)..n.min(to + BLOCK) {
+                    matrix[(i, j)] = matrix[(j, i)];
+                }
+            }
         }
     }
-    out
 }

@@ -4,11 +4,11 @@
 
 use crate::certificate::Optimality;
 use crate::monge::check_laws;
-use crate::span::{Span, Spanned, contrasted, contrasts_of_rows, entrywise, trace};
+use crate::span::{Span, Spanned, contrasted, contrasts_of_rows, trace};
 use crate::span_measure::Moved;
 use crate::{Covariance, FitOptions, TransportError};
 use brenier_linalg::{
-    cholesky, extreme_eigenvalues, geometric_mean, gram, lower_inverse, nuclear_norm, product,
+    cholesky, dot, extreme_eigenvalues, geometric_mean, gram, lower_inverse, nuclear_norm, product,
     product_with_transpose, relative_floor, singular_values, squared_norm, symmetric_eigen,
     symmetric_eigenvalues, thin_svd,
 };
@@ -230,7 +230,6 @@ fn moved(
     // Source rows vary in the leading directions alone.
     let source = source.subcols(0, a);
     let source_moved = product(source, a_r.subrows(0, a));
-    let across = product_with_transpose(target, source_moved.as_ref());
     let step = |rows: MatRef<'_, f64>, moved: &Mat<f64>, root: f64, count: usize| {
         let mut step = moved.clone();
         step.as_mut().subcols_mut(0, rows.ncols()).col_iter_mut().zip(rows.col_iter()).for_each(
@@ -253,12 +252,13 @@ fn moved(
     let outside = (span.gap_squared() - squared_norm(gap.as_ref())).max(0.0);
     let gap_moved = squared_norm(product(a_r, gap.as_ref()).as_ref()) + scale * scale * outside;
     let source_step = step(source, &source_moved, roots[0], n_s) + span.gap_squared();
-    let target_step = step(target, &product(target, a_r), roots[1], n_t) + gap_moved;
-    let root = roots[0] * roots[1];
-    let after = nuclear_norm(across.as_ref())? * root;
+    let (nuclear, target_step) = rayon::join(
+        || nuclear_norm(product_with_transpose(target, source_moved.as_ref()).as_ref()),
+        || step(target, &product(target, a_r), roots[1], n_t) + gap_moved,
+    );
     let spread = squared_norm(source_moved.as_ref()) * roots[0] * roots[0];
     Ok(Moved {
-        w2_after: span.w2(0.0, spread, after, covariance),
+        w2_after: span.w2(0.0, spread, nuclear? * roots[0] * roots[1], covariance),
         source_step: source_step.sqrt(),
         target_step: target_step.sqrt(),
         gate: None,
@@ -322,15 +322,19 @@ impl Root {
         out
     }
 
-    /// `[r, r]`.
-    fn matrix(&self, r: usize) -> Mat<f64> {
-        let a = self.c.nrows();
-        let mut out = Mat::zeros(r, r);
-        out.as_mut().submatrix_mut(0, 0, a, a).copy_from(&self.c);
-        for i in a..r {
-            out[(i, i)] = self.isotropic;
+    /// `M - N_s` in place of `M`, `[r, r]`; gives `<M, N_s>` and `|N_s|_F^2`.
+    fn taken_from(&self, matrix: &mut Mat<f64>) -> (f64, f64) {
+        let (a, r) = (self.c.nrows(), matrix.nrows());
+        let (mut along, mut square) = (0.0, 0.0);
+        for j in 0..r {
+            let isotropic = [self.isotropic];
+            let (own, from) = if j < a { (self.c.col_as_slice(j), 0) } else { (&isotropic[..], j) };
+            let other = &mut matrix.col_as_slice_mut(j)[from..from + own.len()];
+            along += dot(own, other);
+            square += dot(own, own);
+            other.iter_mut().zip(own).for_each(|(x, own)| *x -= own);
         }
-        out
+        (along, square)
     }
 }
 
@@ -350,42 +354,47 @@ impl Inside {
     ) -> Result<Optimality, TransportError> {
         let (r, a) = (self.matrix.nrows(), self.root.c.nrows());
         let rest = (d - r) as f64;
-        let (values, (mut o, size, size_of_cost)) = rayon::join(
+        let outside = rest * (e_s.sqrt() - e_t.sqrt()).powi(2);
+        let size = squared_norm(self.covariance.as_ref()).sqrt();
+        let ((values, of_source), (backward, (mut o, from, forward))) = rayon::join(
             || {
-                let of_source = extreme_eigenvalues(gram(self.root.c.as_ref()).as_ref())?;
-                Ok::<_, TransportError>((extreme_eigenvalues(self.matrix.as_ref())?, of_source))
+                let of_source = || extreme_eigenvalues(gram(self.root.c.as_ref()).as_ref());
+                rayon::join(|| extreme_eigenvalues(self.matrix.as_ref()), of_source)
             },
+            // tr(A S_s) = <A N, N>; tr(A^{-1} S_t) by a Cholesky factor of A, which proves that it is positive too.
             || {
-                let pushed = self.root.times_from_right(self.matrix.as_ref());
-                let size = squared_norm(self.covariance.as_ref()).sqrt();
-                let off = squared_norm((gram(pushed.as_ref()) - &self.covariance).as_ref()).sqrt();
-                let root = self.root.matrix(r);
-                let outside = rest * (e_s.sqrt() - e_t.sqrt()).powi(2);
-                let from = squared_norm(root.as_ref());
-                let to = squared_norm(self.target.as_ref()) + r as f64 * e_t;
-                // tr(A S_s) = <A N, N>; tr(A^{-1} S_t) by a Cholesky factor of A, which proves that it is positive too.
-                let forward = entrywise(pushed.as_ref(), root.as_ref());
-                let backward = cholesky(self.matrix.clone()).map_or(f64::INFINITY, |factor| {
-                    let inverse = lower_inverse(&factor);
-                    let of_target = product_with_transpose(inverse.as_ref(), self.target.as_ref());
-                    squared_norm(of_target.as_ref()) + e_t * squared_norm(inverse.as_ref())
-                });
-                let o = Optimality {
-                    rank: r,
-                    floor: relative_floor(d),
-                    push_forward_covariance: if size > 0.0 { off / size } else { off },
-                    transport_cost: squared_norm((&pushed - &root).as_ref()) + gap + outside,
-                    w2_squared: (from + to - forward - backward).max(0.0) + gap + outside,
-                    ..Optimality::default()
-                };
-                (o, size, from + to + gap + outside + rest * e_t)
+                rayon::join(
+                    || {
+                        let inverse = lower_inverse(&cholesky(self.matrix.clone())?);
+                        let of_target = product_with_transpose(inverse.as_ref(), self.target.as_ref());
+                        Some(squared_norm(of_target.as_ref()) + e_t * squared_norm(inverse.as_ref()))
+                    },
+                    || {
+                        let mut pushed = self.root.times_from_right(self.matrix.as_ref());
+                        let mut off = gram(pushed.as_ref());
+                        off -= &self.covariance;
+                        let off = squared_norm(off.as_ref()).sqrt();
+                        let (forward, from) = self.root.taken_from(&mut pushed);
+                        let o = Optimality {
+                            rank: r,
+                            floor: relative_floor(d),
+                            push_forward_covariance: if size > 0.0 { off / size } else { off },
+                            transport_cost: squared_norm(pushed.as_ref()) + gap + outside,
+                            ..Optimality::default()
+                        };
+                        (o, from, forward)
+                    },
+                )
             },
         );
-        let ([least, most], [least_of_source, most_of_source]) = values?;
+        let to = squared_norm(self.target.as_ref()) + r as f64 * e_t;
+        let bures = from + to - forward - backward.unwrap_or(f64::INFINITY);
+        o.w2_squared = bures.max(0.0) + gap + outside;
+        let ([least, most], [least_of_source, most_of_source]) = (values?, of_source?);
         o.condition = most_of_source / e_s.min(least_of_source);
         o.min_eigenvalue = least.min(if r < d { scale } else { f64::INFINITY });
         o.max_eigenvalue = most.max(if r < d { scale } else { 0.0 });
-        check_laws(&mut o, d.max(r + a), size, size, size_of_cost)?;
+        check_laws(&mut o, d.max(r + a), size, size, from + to + gap + outside + rest * e_t)?;
         Ok(o)
     }
 }

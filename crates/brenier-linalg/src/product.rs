@@ -1,12 +1,12 @@
 //! Matrix products cut into fixed blocks, so that the bits do not depend on the number of threads.
 
 use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-/// Rows and columns of a block of a Gram matrix: large enough for faer's kernels, small enough that the blocks on the
-/// diagonal, of which half is thrown away, are a small share.
-const BLOCK: usize = 32;
+/// Rows and columns of a block of a Gram matrix: large enough for faer's kernels, small enough to be shared out evenly.
+const BLOCK: usize = 48;
 /// Rows or columns of a strip of any other product.
 const STRIP: usize = 256;
 /// Rows of which a thread holds a copy where a product takes the place of its factor.
@@ -128,11 +128,13 @@ fn symmetric_blocks(parts: &[MatRef<'_, f64>]) -> Mat<f64> {
             }
             let (block, rest) = below.split_at_row_mut(other.nrows());
             (below, above) = (rest, above + other.nrows());
-            blocks.push((block, other, strip));
+            blocks.push((block, other, strip, above == left_of));
         }
     }
-    let one = |(block, a, b): (MatMut<'_, f64>, MatRef<'_, f64>, MatRef<'_, f64>)| {
-        matmul(block, Accum::Replace, a, b.transpose(), 1.0, Par::Seq);
+    let one = |(block, a, b, diagonal): (MatMut<'_, f64>, MatRef<'_, f64>, MatRef<'_, f64>, bool)| {
+        let (upper, all) = (BlockStructure::TriangularUpper, BlockStructure::Rectangular);
+        let how = if diagonal { upper } else { all };
+        triangular::matmul(block, how, Accum::Replace, a, all, b.transpose(), all, 1.0, Par::Seq);
     };
     let width = parts.first().map_or(0, |part| part.ncols());
     if n.saturating_mul(n).saturating_mul(width) < PARALLEL_FROM {

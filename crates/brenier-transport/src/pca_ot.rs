@@ -121,10 +121,10 @@ fn along_axes(
         };
         let u = product(v.as_ref(), inside.correction.as_ref());
         let map = Spanned::new(span, offset, u.as_ref(), v.as_ref());
-        // What has `d` entries is found while the map is measured on the rows.
-        let (basis, quality) = rayon::join(
-            || lifted(span, v),
+        // What has `d` entries is found while the map is measured on the rows, which takes longer.
+        let (quality, basis) = rayon::join(
             || measured.then(|| span.measure(&map, None, options.covariance)).transpose(),
+            || lifted(span, v),
         );
         inside.turn(&axes.settle(basis?));
         (spanned, moved) = (Some(map), quality?);

@@ -1,14 +1,15 @@
 use crate::Rows;
+use crate::norms::{LANES, total};
+use crate::rows::is_within;
 use crate::weights::weighted_mean;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::qr::no_pivoting::factor as qr;
 use faer::{Mat, MatRef, Par};
+use pulp::Arch;
 use rayon::prelude::*;
 
 /// Columns whose mean is found at once.
-const TILE: usize = 64;
-/// Independent partial sums of a column.
-const LANES: usize = 8;
+const TILE: usize = 128;
 /// Below this many values a mean stays on the calling thread.
 const PARALLEL_FROM: usize = 1 << 16;
 
@@ -41,18 +42,31 @@ pub fn mean(rows: Rows<'_>) -> Vec<f64> {
     }
     let view = rows.view();
     let mut out = vec![0.0; rows.width()];
-    let tile = |(index, out): (usize, &mut [f64])| {
-        let part = view.subcols(index * TILE, out.len());
-        // A second pass over what the first has just brought into the cache.
-        add_average(part, out);
-        add_average(part, out);
-    };
+    let tile = |(index, out): (usize, &mut [f64])| average(view.subcols(index * TILE, out.len()), out);
     if rows.count() * rows.width() < PARALLEL_FROM {
         out.chunks_mut(TILE).enumerate().for_each(tile);
     } else {
         out.par_chunks_mut(TILE).enumerate().for_each(tile);
     }
     out
+}
+
+/// The mean of rows without weights, if all their values are finite and at most `limit` in magnitude: both in one pass.
+pub(crate) fn mean_within(limit: f64, rows: MatRef<'_, f64>) -> Option<Vec<f64>> {
+    let mut out = vec![0.0; rows.ncols()];
+    let tile = |(index, out): (usize, &mut [f64])| {
+        let part = rows.subcols(index * TILE, out.len());
+        is_within(limit, part) && {
+            average(part, out);
+            true
+        }
+    };
+    let good = if rows.nrows() * rows.ncols() < PARALLEL_FROM {
+        out.chunks_mut(TILE).enumerate().all(tile)
+    } else {
+        out.par_chunks_mut(TILE).enumerate().all(tile)
+    };
+    good.then_some(out)
 }
 
 /// `x_i - mean`. `[n, d]`.
@@ -105,24 +119,45 @@ pub fn reduce(factor: Mat<f64>) -> Mat<f64> {
     upper_triangle(work.as_ref().subrows(0, d))
 }
 
-/// Adds the average of `x_i - about` to `about`. Sums run in a fixed order for each layout of the rows.
-fn add_average(rows: MatRef<'_, f64>, about: &mut [f64]) {
-    let n = rows.nrows() as f64;
-    if rows.row_stride() == 1 {
-        for (column, about) in rows.col_iter().zip(about) {
-            let column = column.try_as_col_major().map(|column| column.as_slice()).unwrap_or_default();
-            let (blocks, rest) = column.as_chunks::<LANES>();
-            let mut sums = [0.0; LANES];
-            for block in blocks {
-                for (sum, x) in sums.iter_mut().zip(block) {
-                    *sum += x - *about;
+/// Puts the average row, `[d]`, in `out`, in two passes: the average, and that of what is left. Sums run in a fixed order
+/// for each layout of the rows.
+fn average(rows: MatRef<'_, f64>, out: &mut [f64]) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || match rows.try_as_col_major() {
+            Some(columns) => {
+                for (j, out) in out.iter_mut().enumerate() {
+                    let column = columns.col(j).as_slice();
+                    *out = average_about(0.0, column);
+                    *out += average_about(*out, column);
                 }
             }
-            let rest: f64 = rest.iter().map(|x| x - *about).sum();
-            *about += (sums.iter().sum::<f64>() + rest) / n;
+            None => {
+                out.fill(0.0);
+                add_average(rows, out);
+                add_average(rows, out);
+            }
+        },
+    );
+}
+
+/// The average of `x_i - about`.
+#[inline(always)]
+fn average_about(about: f64, values: &[f64]) -> f64 {
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for block in blocks {
+        for (sum, x) in sums.iter_mut().zip(block) {
+            *sum += x - about;
         }
-        return;
     }
+    (total(sums) + rest.iter().map(|x| x - about).sum::<f64>()) / values.len() as f64
+}
+
+/// Adds the average of `x_i - about` to `about`, row after row.
+#[inline(always)]
+fn add_average(rows: MatRef<'_, f64>, about: &mut [f64]) {
+    let n = rows.nrows() as f64;
     let mut sums = vec![0.0; about.len()];
     for row in rows.row_iter() {
         for ((sum, x), about) in sums.iter_mut().zip(row.iter()).zip(&*about) {

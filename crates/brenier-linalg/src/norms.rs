@@ -1,11 +1,12 @@
 use crate::{LinalgError, gram, product_with_transpose, reduce, singular_values, symmetric_eigenvalues};
 use faer::{ColRef, MatRef};
+use pulp::Arch;
 
 /// How far singular values may lie under the largest, on average (of the ratios), for eigenvalues to serve.
 const LARGEST_SPREAD: f64 = 16.0;
 
-/// Independent partial sums of a column.
-const LANES: usize = 8;
+/// Independent partial sums of a column: as many as are added in the time that one addition takes.
+pub(crate) const LANES: usize = 16;
 
 /// `|F|_F^2`, the trace of `F^T F`.
 pub fn squared_norm(factor: MatRef<'_, f64>) -> f64 {
@@ -18,6 +19,14 @@ pub fn squared_norm(factor: MatRef<'_, f64>) -> f64 {
 
 /// `a . b`; what is longer than the other counts as far as that.
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || dot_in_lanes(a, b),
+    )
+}
+
+#[inline(always)]
+fn dot_in_lanes(a: &[f64], b: &[f64]) -> f64 {
     let length = a.len().min(b.len());
     let ((a, rest_a), (b, rest_b)) = (a[..length].as_chunks::<LANES>(), b[..length].as_chunks::<LANES>());
     let mut sums = [0.0; LANES];
@@ -26,7 +35,20 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
             *sum += a * b;
         }
     }
-    sums.iter().sum::<f64>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f64>()
+    total(sums) + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f64>()
+}
+
+/// The sum of all, halves on halves.
+#[inline(always)]
+pub(crate) fn total(mut sums: [f64; LANES]) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
 }
 
 /// `|F^T F|_F^2`, through whichever of `F^T F` and `F F^T` is smaller.

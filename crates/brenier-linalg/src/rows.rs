@@ -1,5 +1,7 @@
+use crate::moments::mean_within;
 use crate::{LinalgError, Weights};
-use faer::MatRef;
+use faer::{ColRef, MatRef};
+use pulp::Arch;
 use rayon::prelude::*;
 
 /// Rows or columns that a thread looks at in one go.
@@ -37,28 +39,48 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// As [`Rows::new`]; [`LinalgError::Magnitude`] names the first value beyond the limit, where all are finite.
     pub fn within(limit: f64, needed: usize, rows: MatRef<'a, f64>) -> Result<Self, LinalgError> {
+        Self::enough(needed, rows)?;
+        if all_within(limit, rows) {
+            return Ok(Self(rows, None));
+        }
+        Err(Self::first_outside(limit, rows))
+    }
+
+    /// As [`Rows::within`], and the mean row: one pass for both, where they would be two.
+    ///
+    /// # Errors
+    /// As [`Rows::within`].
+    pub fn with_mean(
+        limit: f64,
+        needed: usize,
+        rows: MatRef<'a, f64>,
+    ) -> Result<(Self, Vec<f64>), LinalgError> {
+        Self::enough(needed, rows)?;
+        let mean = mean_within(limit, rows).ok_or_else(|| Self::first_outside(limit, rows))?;
+        Ok((Self(rows, None), mean))
+    }
+
+    fn enough(needed: usize, rows: MatRef<'_, f64>) -> Result<(), LinalgError> {
         if rows.nrows() < needed.max(1) {
             return Err(LinalgError::TooFewRows { needed: needed.max(1), found: rows.nrows() });
         }
         if rows.ncols() == 0 {
             return Err(LinalgError::NoColumns);
         }
-        if all_within(limit, rows) {
-            return Ok(Self(rows, None));
-        }
+        Ok(())
+    }
+
+    /// Names the first value that is not finite, and the first beyond the limit where all are.
+    fn first_outside(limit: f64, rows: MatRef<'_, f64>) -> LinalgError {
         let places = (0..rows.nrows()).flat_map(|row| (0..rows.ncols()).map(move |column| (row, column)));
         let first =
             |bad: &dyn Fn(f64) -> bool| places.clone().find(|&(row, column)| bad(rows[(row, column)]));
         let at = |(row, column)| rows[(row, column)];
         if let Some((row, column)) = first(&|value| !value.is_finite()) {
-            return Err(LinalgError::NonFinite { row, column, value: at((row, column)) });
+            return LinalgError::NonFinite { row, column, value: at((row, column)) };
         }
-        match first(&|value| value.abs() > limit) {
-            Some((row, column)) => {
-                Err(LinalgError::Magnitude { row, column, value: at((row, column)), limit })
-            }
-            None => Ok(Self(rows, None)),
-        }
+        let (row, column) = first(&|value| value.abs() > limit).unwrap_or_default();
+        LinalgError::Magnitude { row, column, value: at((row, column)), limit }
     }
 
     /// The matrix itself.
@@ -92,17 +114,28 @@ impl<'a> Rows<'a> {
 /// Whether every value is finite and at most `limit` in magnitude, in one pass along the lines in which they lie.
 fn all_within(limit: f64, rows: MatRef<'_, f64>) -> bool {
     let lines = if rows.row_stride() == 1 { rows } else { rows.transpose() };
-    let good = |lines: MatRef<'_, f64>| {
-        // Without a branch inside of a line; a NaN is within no limit.
-        lines.col_iter().all(|line| match line.try_as_col_major() {
-            Some(line) => line.as_slice().iter().fold(true, |good, value| good & (value.abs() <= limit)),
-            None => line.iter().all(|value| value.abs() <= limit),
-        })
-    };
     if rows.nrows() * rows.ncols() < PARALLEL_FROM {
-        good(lines)
+        is_within(limit, lines)
     } else {
-        lines.par_col_chunks(LINES).all(good)
+        lines.par_col_chunks(LINES).all(|lines| is_within(limit, lines))
+    }
+}
+
+/// The same on the calling thread.
+pub(crate) fn is_within(limit: f64, rows: MatRef<'_, f64>) -> bool {
+    let lines = if rows.row_stride() == 1 { rows } else { rows.transpose() };
+    Arch::new().dispatch(
+        #[inline(always)]
+        || lines.col_iter().all(|line| is_line_within(limit, line)),
+    )
+}
+
+#[inline(always)]
+fn is_line_within(limit: f64, line: ColRef<'_, f64>) -> bool {
+    match line.try_as_col_major() {
+        // Without a branch inside of a line; a NaN is within no limit.
+        Some(line) => line.as_slice().iter().fold(true, |good, value| good & (value.abs() <= limit)),
+        None => line.iter().all(|value| value.abs() <= limit),
     }
 }
 

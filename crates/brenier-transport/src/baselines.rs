@@ -1,7 +1,6 @@
 use crate::column::Column;
 use crate::pair::Pair;
 use crate::{FitOptions, Gaussian, Method, TransportError};
-use brenier_linalg::mean;
 use brenier_map::{Affine, Diagonal, LowRank};
 use faer::Mat;
 
@@ -11,7 +10,7 @@ const ACT_LEAST_DEVIATION: f64 = 1e-4;
 
 /// `x + m_t - m_s`.
 pub(crate) fn mean_shift(pair: &Pair<'_>) -> Affine {
-    shift_between(&mean(pair.source), &mean(pair.target))
+    shift_between(&pair.means[0], &pair.means[1])
 }
 
 /// [`mean_shift`] from the two means alone.
@@ -33,7 +32,7 @@ pub(crate) fn shift_between(source: &[f64], target: &[f64]) -> Affine {
 /// References: A. Arditi et al., "Refusal in language models is mediated by a single direction", 2024; T. Marshall,
 /// A. Scherlis & N. Belrose, "Refusal in LLMs is an affine function", 2024.
 pub(crate) fn projection(pair: &Pair<'_>, method: Method) -> Result<Affine, TransportError> {
-    projection_between(&mean(pair.source), &mean(pair.target), method)
+    projection_between(&pair.means[0], &pair.means[1], method)
 }
 
 /// [`projection`] from the two means alone.
@@ -76,7 +75,7 @@ pub(crate) fn projection_between(
 ///
 /// Reference: P. Rodriguez et al., "Controlling language and diffusion models by transporting activations", ICLR 2025.
 pub(crate) fn act(pair: &Pair<'_>, method: Method, options: &FitOptions) -> (Affine, usize) {
-    let (source_mean, target_mean) = (mean(pair.source), mean(pair.target));
+    let [source_mean, target_mean] = &pair.means;
     let d = pair.dim();
     let mut map = Diagonal { weight: vec![1.0; d], bias: vec![0.0; d], range: None };
     let mut range = (vec![0.0; d], vec![0.0; d]);

@@ -10,7 +10,7 @@ use crate::random::SplitMix;
 use crate::samples::along;
 use crate::whitening::whitening;
 use crate::{FitOptions, Gaussian, Method, TransportError, monge, w2};
-use brenier_linalg::{Rows, joint_basis, mean, product};
+use brenier_linalg::{Rows, joint_basis, product};
 use brenier_map::Affine;
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
@@ -117,10 +117,10 @@ pub(crate) fn bootstrap(
 /// Both classes about the mean of all rows, in an orthonormal basis of their joint span: `[n_s, r]` and `[n_t, r]` with
 /// the same inner products, `r < n_s + n_t`; or as they are, centred, where `r` would be `d` or 0.
 pub(crate) fn coordinates(pair: &Pair<'_>) -> Result<(Mat<f64>, Mat<f64>), TransportError> {
-    let (source_mean, target_mean) = (mean(pair.source), mean(pair.target));
+    let [source_mean, target_mean] = &pair.means;
     let (n_s, n_t) = (pair.source.count() as f64, pair.target.count() as f64);
     let middle: Vec<f64> =
-        source_mean.iter().zip(&target_mean).map(|(s, t)| (n_s * s + n_t * t) / (n_s + n_t)).collect();
+        source_mean.iter().zip(target_mean).map(|(s, t)| (n_s * s + n_t * t) / (n_s + n_t)).collect();
     let about = |rows: Rows<'_>| brenier_linalg::center(rows, &middle);
     let (source, target) = (about(pair.source), about(pair.target));
     if pair.source.count() + pair.target.count() >= pair.dim() {
@@ -157,7 +157,7 @@ fn norm_of(
 ) -> Option<Result<f64, TransportError>> {
     let [of_source, of_target] = shrinkage.unwrap_or_default();
     let norm = || -> Result<Option<f64>, TransportError> {
-        let pair = Pair { source, target };
+        let pair = Pair::new(source, target);
         let reg = options.reg_abs.unwrap_or(0.0);
         let gaussians = || {
             let one = |rows, intensity| match options.latent {

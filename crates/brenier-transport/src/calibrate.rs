@@ -213,7 +213,7 @@ impl Fold {
 
     fn axes(&self, options: &FitOptions) -> Result<Axes, TransportError> {
         let [source, target] = &self.kept;
-        let pair = Pair { source: source.samples().check()?, target: target.samples().check()? };
+        let pair = Pair::new(source.samples().check()?, target.samples().check()?);
         axes(&pair, None, options)
     }
 

@@ -93,9 +93,7 @@ fn fit_here(
         || in_span.map(|span| span.w2_before(options.covariance)).transpose(),
     );
     let (made, before) = (made?, before?);
-    let of_rows = || [mean(pair.source), mean(pair.target)];
-    let means = || span.as_ref().map_or_else(of_rows, Span::means);
-    let sealed = made.seal(method, [pair.source.count(), pair.target.count()], means, options)?;
+    let sealed = made.seal(method, [pair.source.count(), pair.target.count()], &pair.means, options)?;
     let map = sealed.map;
 
     let rank = |rows: Rows<'_>| effective_rank(factor(rows, &mean(rows), options.covariance).as_ref());

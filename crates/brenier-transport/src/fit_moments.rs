@@ -93,8 +93,8 @@ pub fn fit_moments(
     let [from, to] = &known.gaussians;
 
     let made = estimate(method, &known, options)?;
-    let means = || [from.mean().to_vec(), to.mean().to_vec()];
-    let sealed = made.seal(method, [source.count(), target.count()], means, options)?;
+    let means = [from.mean().to_vec(), to.mean().to_vec()];
+    let sealed = made.seal(method, [source.count(), target.count()], &means, options)?;
     let (train, sketch) = known.measure(&sealed.map, sealed.certificate.norm)?;
     let certificate = Certificate {
         effective_rank_source: effective_rank(from.factor()),

@@ -3,7 +3,7 @@ use crate::pair::Pair;
 use crate::pca_ot::middle;
 use crate::samples::along;
 use crate::{FitOptions, Method, Shrinkage, TransportError};
-use brenier_linalg::{joint_basis, mean, product, reduce, relative_floor, squared_norm, transpose_product};
+use brenier_linalg::{joint_basis, product, reduce, relative_floor, squared_norm, transpose_product};
 use brenier_map::{Affine, LowRank};
 use faer::Mat;
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ pub(crate) struct Leace {
 pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, TransportError> {
     let d = pair.dim();
     let (n_s, n_t) = (pair.source.count(), pair.target.count());
-    let (source_mean, target_mean) = (mean(pair.source), mean(pair.target));
+    let [source_mean, target_mean] = &pair.means;
     let share = pair.share();
     let about = middle(&source_mean, &target_mean, share);
     let (s, t) = (pair.source.view(), pair.target.view());
@@ -72,7 +72,7 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
     for column in rows.as_mut().col_iter_mut() {
         column.iter_mut().zip(&roots).for_each(|(x, root)| *x *= root);
     }
-    erasure(Pooled { means: [source_mean, target_mean], share, rows, above: n_s, spread, intensity })
+    erasure(Pooled { means: pair.means.clone(), share, rows, above: n_s, spread, intensity })
 }
 
 /// All that an erasure is made from.

@@ -87,13 +87,13 @@ impl Made {
         self,
         method: Method,
         rows: [usize; 2],
-        means: impl FnOnce() -> [Vec<f64>; 2],
+        means: &[Vec<f64>; 2],
         options: &FitOptions,
     ) -> Result<Sealed, TransportError> {
         let Self { affine, mut optimality, mut control, basis, .. } = self;
         let mut map = RowMap::new(affine)?;
         if let Some(laws) = optimality.as_mut().or(control.as_mut()) {
-            check_mean(&means(), &map, basis.as_ref(), laws)?;
+            check_mean(means, &map, basis.as_ref(), laws)?;
         }
         if let Some(gate) = self.gate {
             map = map.with_gate(gate)?;

@@ -3,7 +3,7 @@ use crate::pair::Pair;
 use crate::pca_ot::Axes;
 use crate::samples::along;
 use crate::{FitOptions, MixtureReport, Shift, Side, TransportError, fit_mixture, mixture_plan};
-use brenier_linalg::{mean, product, transpose_product};
+use brenier_linalg::{product, transpose_product};
 use brenier_map::{Affine, Mixture};
 use faer::Mat;
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,7 @@ pub(crate) fn mixture_ot(
     if options.shift == Shift::Full {
         // What of the mean's shift lies outside the axes is one more direction, which nothing reads and which what moves
         // goes along.
-        let (m_s, m_t) = (mean(pair.source), mean(pair.target));
+        let [m_s, m_t] = &pair.means;
         let gap = Mat::from_fn(d, 1, |j, _| m_t[j] - m_s[j]);
         let inside =
             product(axes.basis.as_ref(), transpose_product(axes.basis.as_ref(), gap.as_ref()).as_ref());

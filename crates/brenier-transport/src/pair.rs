@@ -1,7 +1,7 @@
 //! What a fit is given: rows of two classes, checked.
 
 use crate::{Samples, Side, TransportError};
-use brenier_linalg::{LinalgError, Rows};
+use brenier_linalg::{LinalgError, Rows, mean};
 
 /// Largest magnitude of an input: sums of its fourth power over any number of rows stay finite.
 pub(crate) const LIMIT: f64 = 1e60;
@@ -10,9 +10,15 @@ pub(crate) const LIMIT: f64 = 1e60;
 pub(crate) struct Pair<'a> {
     pub source: Rows<'a>,
     pub target: Rows<'a>,
+    /// Their means, weighted if they have weights; `[d]`.
+    pub means: [Vec<f64>; 2],
 }
 
 impl<'a> Pair<'a> {
+    pub(crate) fn new(source: Rows<'a>, target: Rows<'a>) -> Self {
+        Self { source, target, means: [mean(source), mean(target)] }
+    }
+
     pub(crate) fn dim(&self) -> usize {
         self.source.width()
     }
@@ -33,10 +39,7 @@ impl<'a> Pair<'a> {
             rows.weights().map_or(first == 1.0, |weights| weights.raw().iter().all(|&w| w == first))
         };
         if self.weighted() && equal(self.source) && equal(self.target) {
-            return Ok(Self {
-                source: Rows::new(self.source.view())?,
-                target: Rows::new(self.target.view())?,
-            });
+            return Ok(Self::new(Rows::new(self.source.view())?, Rows::new(self.target.view())?));
         }
         Ok(self)
     }
@@ -75,8 +78,9 @@ pub(crate) fn checked_pair<'a>(
     target: impl Into<Samples<'a>>,
     least: usize,
 ) -> Result<Pair<'a>, TransportError> {
-    let pair =
-        Pair { source: checked(Side::Source, source, least)?, target: checked(Side::Target, target, least)? };
+    let (source, of_source) = checked_with_mean(Side::Source, source.into(), least)?;
+    let (target, of_target) = checked_with_mean(Side::Target, target.into(), least)?;
+    let pair = Pair { source, target, means: [of_source, of_target] };
     pair.same_width(Side::Target, pair.target)?;
     Ok(pair.without_equal_weights()?)
 }
@@ -90,10 +94,27 @@ pub(crate) fn checked<'a>(
     let samples = samples.into();
     Rows::within(LIMIT, least, samples.rows())
         .and_then(|rows| samples.weights().map_or(Ok(rows), |weights| rows.with_weights(weights)))
-        .map_err(|error| match error {
-            LinalgError::Magnitude { row, column, value, limit } => {
-                TransportError::Magnitude { side, row, column, value, limit }
-            }
-            error => TransportError::Rows { side, error },
-        })
+        .map_err(|error| refused(side, error))
+}
+
+/// The same, and their mean.
+fn checked_with_mean<'a>(
+    side: Side,
+    samples: Samples<'a>,
+    least: usize,
+) -> Result<(Rows<'a>, Vec<f64>), TransportError> {
+    if samples.weights().is_some() {
+        let rows = checked(side, samples, least)?;
+        return Ok((rows, mean(rows)));
+    }
+    Rows::with_mean(LIMIT, least, samples.rows()).map_err(|error| refused(side, error))
+}
+
+fn refused(side: Side, error: LinalgError) -> TransportError {
+    match error {
+        LinalgError::Magnitude { row, column, value, limit } => {
+            TransportError::Magnitude { side, row, column, value, limit }
+        }
+        error => TransportError::Rows { side, error },
+    }
 }

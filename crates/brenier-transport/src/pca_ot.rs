@@ -5,8 +5,8 @@ use crate::span::{Span, Spanned, trace};
 use crate::span_measure::Moved;
 use crate::{FitOptions, Gaussian, Pooling, Shift, Side, TransportError, monge};
 use brenier_linalg::{
-    Eigen, LinalgError, Rows, are_leading, center, krylov_eigen, leading_eigen, mean, orthonormalize, pca,
-    product, relative_floor, symmetric_eigen,
+    Eigen, LinalgError, Rows, are_leading, center, krylov_eigen, leading_eigen, orthonormalize, pca, product,
+    relative_floor, symmetric_eigen,
 };
 use brenier_map::{Affine, LowRank};
 use faer::Mat;
@@ -68,7 +68,7 @@ pub(crate) fn pca_ot(
     {
         return Ok(found);
     }
-    let means = span.map_or_else(|| [mean(pair.source), mean(pair.target)], Span::means);
+    let means = pair.means.clone();
     along_axes(axes_of_rows(pair, options)?, None, means, options, measured)
 }
 
@@ -224,7 +224,7 @@ fn axes_of_rows(pair: &Pair<'_>, options: &FitOptions) -> Result<Axes, Transport
         Pooling::Classes => 0.5,
     };
     let weights = pair.shares(share);
-    let center_of_pool = middle(&mean(pair.source), &mean(pair.target), share);
+    let center_of_pool = middle(&pair.means[0], &pair.means[1], share);
     let (s, t) = (pair.source.view(), pair.target.view());
     let pooled =
         Mat::from_fn(n_s + n_t, pair.dim(), |i, j| if i < n_s { s[(i, j)] } else { t[(i - n_s, j)] });

@@ -138,7 +138,7 @@ pub fn select_components<'a>(
 /// The distance left over the distance before, of the rows kept out.
 fn score(components: usize, cut: &[Owned; 4], options: &FitOptions) -> Result<f64, TransportError> {
     let [source, target, source_out, target_out] = cut;
-    let pair = Pair { source: source.samples().check()?, target: target.samples().check()? };
+    let pair = Pair::new(source.samples().check()?, target.samples().check()?);
     let map = RowMap::new(pca_ot(&pair, None, &FitOptions { components, ..*options }, false)?.affine)?;
     let mut moved = source_out.rows.clone();
     map.apply_rows(moved.as_mut(), 1.0)?;

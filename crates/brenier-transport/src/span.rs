@@ -6,9 +6,7 @@
 //! out of the rows once, at the end. No copy of the rows is made, centred or other.
 
 use crate::pair::Pair;
-use brenier_linalg::{
-    dot, gram_of_stack, mean, product, squared_norm, stack_transpose_product, transpose_product,
-};
+use brenier_linalg::{dot, gram_of_stack, product, squared_norm, stack_transpose_product, transpose_product};
 use brenier_map::Symmetric;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::prelude::ReborrowMut;
@@ -63,7 +61,7 @@ impl<'a> Span<'a> {
         if n_s + n_t >= pair.dim() {
             return None;
         }
-        let (source_mean, target_mean) = (mean(pair.source), mean(pair.target));
+        let [source_mean, target_mean] = pair.means.clone();
         let raw = gram_of_stack(source, target);
         let n = n_s + n_t;
         let largest = (0..n).map(|i| raw[(i, i)]).fold(0.0, f64::max);
@@ -312,8 +310,7 @@ mod tests {
     #[test]
     fn the_span_gives_the_map_and_the_measures_that_the_rows_give() {
         let (source, target, fresh) = (rows(17, 90, 1, 2.0), rows(23, 90, 2, -1.0), rows(9, 90, 3, 0.5));
-        let pair =
-            Pair { source: Rows::new(source.as_ref()).unwrap(), target: Rows::new(target.as_ref()).unwrap() };
+        let pair = Pair::new(Rows::new(source.as_ref()).unwrap(), Rows::new(target.as_ref()).unwrap());
         let span = Span::new(&pair).expect("more columns than rows");
         let covariance = Covariance::Sample;
         for (reg, shrinkage) in [
@@ -353,8 +350,7 @@ mod tests {
     #[test]
     fn principal_components_of_the_span_are_those_of_the_rows() {
         let (source, target) = (rows(17, 90, 1, 2.0), rows(23, 90, 2, -1.0));
-        let pair =
-            Pair { source: Rows::new(source.as_ref()).unwrap(), target: Rows::new(target.as_ref()).unwrap() };
+        let pair = Pair::new(Rows::new(source.as_ref()).unwrap(), Rows::new(target.as_ref()).unwrap());
         let span = Span::new(&pair).expect("more columns than rows");
         for (pooling, shift) in [(Pooling::Rows, Shift::Subspace), (Pooling::Classes, Shift::Full)] {
             let options = FitOptions { components: 3, pooling, shift, ..FitOptions::default() };
@@ -375,8 +371,7 @@ mod tests {
     #[test]
     fn a_gated_map_is_measured_in_the_span_as_on_the_rows() {
         let (source, target) = (rows(17, 90, 1, 0.4), rows(23, 90, 2, 0.1));
-        let pair =
-            Pair { source: Rows::new(source.as_ref()).unwrap(), target: Rows::new(target.as_ref()).unwrap() };
+        let pair = Pair::new(Rows::new(source.as_ref()).unwrap(), Rows::new(target.as_ref()).unwrap());
         let span = Span::new(&pair).expect("more columns than rows");
         for shift in [Shift::Subspace, Shift::Full] {
             let gate = GateOptions { temperature: 3.0, ..GateOptions::default() };
@@ -407,8 +402,7 @@ mod tests {
             far
         };
         let (source, target) = (far(1), far(2));
-        let pair =
-            Pair { source: Rows::new(source.as_ref()).unwrap(), target: Rows::new(target.as_ref()).unwrap() };
+        let pair = Pair::new(Rows::new(source.as_ref()).unwrap(), Rows::new(target.as_ref()).unwrap());
         assert!(Span::new(&pair).is_none());
     }
 }

@@ -35,14 +35,14 @@ def rows(d, seed, mean, n=128):
     return (mean + ((z >> np.uint64(11)) / 2.0**53 - 0.5) * np.sqrt(12.0)).reshape(n, d)
 
 
-def best(call, times):
-    """The shortest of a few calls after one that warms up, and what the last gave."""
-    shortest, result = np.inf, call()
+def median(call, times):
+    """The median time of a few calls after one that warms up, and what the last gave."""
+    took, result = [], call()
     for _ in range(times):
         start = time.perf_counter()
         result = call()
-        shortest = min(shortest, time.perf_counter() - start)
-    return shortest, result
+        took.append(time.perf_counter() - start)
+    return float(np.median(took)), result
 
 
 def ours(name):
@@ -95,13 +95,13 @@ def maps(quick):
     for d in (1024, 4096):
         # Before POT, after which NumPy's decomposition may take three times as long in the same process.
         x, y = rows(d, 1, 0.0), rows(d, 2, 1.0)
-        svd, move = best(lambda: pca_ot(x, y), 5)
+        svd, move = median(lambda: pca_ot(x, y), 15)
         table.append((f"PCA-OT, K = 2, d = {d}", "NumPy, SVD of the stacked rows", svd,
                       ours(f"fit/pca-ot/{d}"), off(mapped(f"pca-ot-{d}"), move(x[:4]))))
-    for d, times in ((1024, 3), (4096, 1)):
+    for d, times in ((1024, 5), (4096, 1)):
         if not (quick and d == 4096):
             x, y = rows(d, 1, 0.0), rows(d, 2, 1.0)
-            peer, (a, b) = best(lambda: ot.gaussian.empirical_bures_wasserstein_mapping(x, y, reg=1e-6), times)
+            peer, (a, b) = median(lambda: ot.gaussian.empirical_bures_wasserstein_mapping(x, y, reg=1e-6), times)
             table.append((f"OT in all d = {d}, reg 1e-6", "POT empirical_bures_wasserstein_mapping", peer,
                           ours(f"fit/ot-reg/{d}"), off(mapped(f"ot-reg-{d}"), np.real(x[:4] @ a + b))))
     ways = ((ours("layers/pca-ot"), "one after the other"), (ours("layers/pca-ot-parallel"), "in parallel"))
@@ -139,8 +139,8 @@ def main(quick):
         "# Maps against peers",
         "",
         "128 + 128 rows in f64, certificates included. Written by `benches/peers/compare.py` after",
-        "`cargo bench -p brenier-benches`, one after the other on one idle machine. Ours: criterion's median; the peer: the best of a few",
-        "(of one for POT at d = 4096), after one to warm up. Ratio: the peer's time over ours. `off`: largest difference of",
+        "`cargo bench -p brenier-benches`, one after the other on one idle machine. Medians on both sides: ours is criterion's, the peer's of",
+        "5 to 15 calls after one to warm up (of one such call for POT at d = 4096). Ratio: the peer's time over ours. `off`: largest difference of",
         "mapped source rows, relative to the largest entry.",
         "",
         f"{processor()}, {os.cpu_count()} cores; {platform.system()}; Python {platform.python_version()}, "

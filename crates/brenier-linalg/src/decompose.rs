@@ -1,5 +1,5 @@
 use crate::LinalgError;
-use crate::tridiagonal::nth_largest;
+use crate::tridiagonal::{all_values, nth_largest};
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::{self, tridiag};
@@ -72,8 +72,13 @@ pub fn symmetric_eigen(matrix: MatRef<'_, f64>) -> Result<Eigen, LinalgError> {
 
 /// Eigenvalues alone of a symmetric matrix `[n, n]`, descending; only the lower triangle is read.
 ///
+/// By the QL iteration without square roots of Pal, Walker and Kahan \[1\] on a tridiagonal form.
+///
 /// # Errors
 /// As [`symmetric_eigen`].
+///
+/// # References
+/// 1. B. N. Parlett, *The Symmetric Eigenvalue Problem*, 1980, section 8.15.
 pub fn symmetric_eigenvalues(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, LinalgError> {
     let n = matrix.nrows();
     if n != matrix.ncols() {
@@ -82,19 +87,8 @@ pub fn symmetric_eigenvalues(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, Linalg
     if n == 0 {
         return Ok(Vec::new());
     }
-    let mut values = Diag::zeros(n);
-    let none = evd::ComputeEigenvectors::No;
-    let scratch = evd::self_adjoint_evd_scratch::<f64>(n, none, Par::Seq, Default::default());
-    evd::self_adjoint_evd(
-        matrix,
-        values.as_mut(),
-        None,
-        Par::Seq,
-        MemStack::new(&mut MemBuffer::new(scratch)),
-        Default::default(),
-    )
-    .map_err(|_| LinalgError::NoConvergence { what: "eigen-decomposition", size: n })?;
-    Ok(values.column_vector().iter().rev().copied().collect())
+    let (diagonal, beside) = tridiagonal_form(matrix);
+    all_values(diagonal, beside).ok_or(LinalgError::NoConvergence { what: "eigen-decomposition", size: n })
 }
 
 /// The smallest and the largest eigenvalue of a symmetric matrix `[n, n]`, `n >= 1`; only the lower triangle is read.
@@ -112,6 +106,13 @@ pub fn extreme_eigenvalues(matrix: MatRef<'_, f64>) -> Result<[f64; 2], LinalgEr
     if n == 0 || n != matrix.ncols() {
         return Err(LinalgError::Shape { expected: (n.max(1), n.max(1)), found: (n, matrix.ncols()) });
     }
+    let (diagonal, beside) = tridiagonal_form(matrix);
+    Ok([n - 1, 0].map(|k| nth_largest(&diagonal, &beside, k)))
+}
+
+/// Diagonal, `[n]`, and what is beside it, `[n - 1]`, of a tridiagonal matrix with the same eigenvalues; `n >= 1`.
+fn tridiagonal_form(matrix: MatRef<'_, f64>) -> (Vec<f64>, Vec<f64>) {
+    let n = matrix.nrows();
     let mut form = matrix.to_owned();
     if n > 2 {
         let mut reflectors = Mat::zeros(recommended_block_size::<f64>(n, n), n - 1);
@@ -125,9 +126,7 @@ pub fn extreme_eigenvalues(matrix: MatRef<'_, f64>) -> Result<[f64; 2], LinalgEr
             Default::default(),
         );
     }
-    let diagonal: Vec<f64> = (0..n).map(|i| form[(i, i)]).collect();
-    let beside: Vec<f64> = (1..n).map(|i| form[(i, i - 1)]).collect();
-    Ok([n - 1, 0].map(|k| nth_largest(&diagonal, &beside, k)))
+    ((0..n).map(|i| form[(i, i)]).collect(), (1..n).map(|i| form[(i, i - 1)]).collect())
 }
 
 /// Singular values and right singular vectors of `[m, n]`, more accurate for the small ones than the eigenvalues of

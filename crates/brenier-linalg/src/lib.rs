@@ -53,7 +53,7 @@ pub use error::LinalgError;
 pub use leading::{are_leading, krylov_eigen, leading_eigen};
 pub use moments::{Covariance, center, factor, mean, reduce};
 pub use norms::{
-    dot, effective_rank, nuclear_norm, nuclear_norm_of_product, squared_norm, squared_norm_of_gram,
+    dot, effective_rank, nuclear_norm, nuclear_norm_of_product, squared_norm, squared_norm_of_gram, sum,
 };
 pub use parts::MomentsParts;
 pub use pca::{Pca, pca};

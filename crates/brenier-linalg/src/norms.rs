@@ -38,6 +38,16 @@ fn dot_in_lanes(a: &[f64], b: &[f64]) -> f64 {
     total(sums) + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f64>()
 }
 
+/// The sum of all values.
+pub fn sum(values: &[f64]) -> f64 {
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for block in blocks {
+        sums.iter_mut().zip(block).for_each(|(sum, x)| *sum += x);
+    }
+    total(sums) + rest.iter().sum::<f64>()
+}
+
 /// The sum of all, halves on halves.
 #[inline(always)]
 pub(crate) fn total(mut sums: [f64; LANES]) -> f64 {

@@ -1,10 +1,74 @@
-//! Some of the eigenpairs of a symmetric tridiagonal matrix `T`, given by its diagonal `[n]`, `n >= 1`, and by what is
-//! beside it, `[n - 1]`: by bisection and inverse iteration, in `O(n)` for each of the pairs and steps.
+//! Eigenvalues, or some of the eigenpairs, of a symmetric tridiagonal matrix `T`, given by its diagonal `[n]`, `n >= 1`,
+//! and by what is beside it, `[n - 1]`.
 
 use crate::dot;
 use faer::Mat;
 
-/// The `count` largest eigenvalues, `count <= n`, descending, and unit vectors that are orthogonal to each other,
+/// All eigenvalues, descending, each to `eps |T|`: by the QL iteration with Wilkinson's shift, in the form of Pal, Walker
+/// and Kahan, which works on the squares of what is beside the diagonal. None where it takes too many steps.
+pub(crate) fn all_values(mut diagonal: Vec<f64>, mut beside: Vec<f64>) -> Option<Vec<f64>> {
+    let n = diagonal.len();
+    let size = diagonal.iter().chain(&beside).fold(0.0_f64, |a, x| a.max(x.abs()));
+    if size == 0.0 {
+        return Some(diagonal);
+    }
+    // It is quick where the large entries come last.
+    if diagonal[n - 1].abs() < diagonal[0].abs() {
+        diagonal.reverse();
+        beside.reverse();
+    }
+    diagonal.iter_mut().for_each(|d| *d /= size);
+    let mut squares: Vec<f64> = beside.iter().map(|e| (e / size) * (e / size)).collect();
+    let (mut first, mut left) = (0, TURNS * n);
+    while first < n {
+        let negligible = |i: usize, d: &[f64], squares: &[f64]| {
+            // Beside entries of nothing too it is small enough at some point.
+            squares[i] <= (d[i] * d[i + 1]).abs().max(1e-8) * f64::EPSILON.powi(2) / 4.0
+        };
+        let last = (first..n - 1).find(|&i| negligible(i, &diagonal, &squares)).unwrap_or(n - 1);
+        if last == first {
+            first += 1;
+        } else {
+            left = left.checked_sub(1)?;
+            turn(&mut diagonal[first..=last], &mut squares[first..last]);
+        }
+    }
+    diagonal.iter_mut().for_each(|d| *d *= size);
+    diagonal.sort_unstable_by(|a, b| b.total_cmp(a));
+    Some(diagonal)
+}
+
+/// Steps of the QL iteration, for each eigenvalue, after which it is given up: it takes about two.
+const TURNS: usize = 30;
+
+/// One step of it on a matrix of which nothing beside the diagonal is negligible, which takes the first of that to 0.
+fn turn(diagonal: &mut [f64], squares: &mut [f64]) {
+    let m = squares.len();
+    let root = squares[0].sqrt();
+    let half = (diagonal[1] - diagonal[0]) / (2.0 * root);
+    let shift = diagonal[0] - root / (half + half.hypot(1.0).copysign(half));
+    let (mut cosine, mut sine) = (1.0, 0.0);
+    let mut gamma = diagonal[m] - shift;
+    let mut p = gamma * gamma;
+    for i in (0..m).rev() {
+        let square = squares[i];
+        let r = p + square;
+        if i + 1 < m {
+            squares[i + 1] = sine * r;
+        }
+        let before = cosine;
+        cosine = p / r;
+        sine = square / r;
+        let old = gamma;
+        gamma = cosine * (diagonal[i] - shift) - sine * old;
+        diagonal[i + 1] = old + (diagonal[i] - gamma);
+        p = if cosine == 0.0 { before * square } else { gamma * gamma / cosine };
+    }
+    squares[0] = sine * p;
+    diagonal[0] = shift + gamma;
+}
+
+/// The `count` largest eigenvalues, `count <= n`, descending, by bisection, and by inverse iteration unit vectors that are orthogonal to each other,
 /// `[n, count]`. A value is known to `eps |T|`; that `T v = l v` to as much is for the caller to see, since eigenvalues that
 /// lie closer to each other may not let it be so.
 pub(crate) fn leading_pairs(diagonal: &[f64], beside: &[f64], count: usize) -> (Vec<f64>, Mat<f64>) {
@@ -170,6 +234,32 @@ mod tests {
                 }
                 let gram = vectors.transpose() * &vectors;
                 assert!((gram - Mat::<f64>::identity(count, count)).norm_max() < 1e-14);
+            }
+        }
+    }
+
+    #[test]
+    fn all_values_are_those_of_a_decomposition() {
+        for n in [1, 2, 3, 17, 90] {
+            for unit in [1e-120, 1.0, 1e120] {
+                let graded = |i: usize| 0.5_f64.powi(i as i32);
+                let noise: (Vec<f64>, Vec<f64>) = (
+                    (0..n).map(|i| unit * scattered(i)).collect(),
+                    (1..n).map(|i| unit * scattered(i + n)).collect(),
+                );
+                let down: (Vec<f64>, Vec<f64>) = (
+                    (0..n).map(|i| unit * graded(i)).collect(),
+                    (1..n).map(|i| unit * 0.3 * graded(i)).collect(),
+                );
+                let up = (down.0.iter().rev().copied().collect(), down.1.iter().rev().copied().collect());
+                let parts = (vec![unit; n], (1..n).map(|i| if i % 3 == 0 { 0.0 } else { unit }).collect());
+                for (diagonal, beside) in [noise, down, up, parts, (vec![0.0; n], vec![0.0; n - 1])] {
+                    let expected = symmetric_eigen(dense(&diagonal, &beside).as_ref()).unwrap().values;
+                    let found = all_values(diagonal, beside).unwrap();
+                    for (found, expected) in found.iter().zip(&expected) {
+                        assert!((found - expected).abs() < 1e-13 * unit, "n = {n}: {found:e} {expected:e}");
+                    }
+                }
             }
         }
     }

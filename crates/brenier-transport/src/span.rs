@@ -6,7 +6,9 @@
 //! out of the rows once, at the end. No copy of the rows is made, centred or other.
 
 use crate::pair::Pair;
-use brenier_linalg::{dot, gram_of_stack, product, squared_norm, stack_transpose_product, transpose_product};
+use brenier_linalg::{
+    dot, gram_of_stack, product, squared_norm, stack_transpose_product, sum, transpose_product,
+};
 use brenier_map::Symmetric;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::prelude::ReborrowMut;
@@ -68,8 +70,7 @@ impl<'a> Span<'a> {
 
         // Inner products with the means of both classes, and of these among themselves, are averages of entries.
         let classes = [(0, n_s), (n_s, n_t)];
-        let average =
-            |from: usize, count: usize, of: &[f64]| of[from..from + count].iter().sum::<f64>() / count as f64;
+        let average = |from: usize, count: usize, of: &[f64]| sum(&of[from..from + count]) / count as f64;
         let with: [Vec<f64>; 2] = classes.map(|(from, count)| {
             (0..n).map(|j| average(from, count, raw.col_as_slice(j))).collect::<Vec<_>>()
         });
@@ -232,10 +233,9 @@ pub(crate) fn contrasts_of_rows(rows: MatRef<'_, f64>) -> Mat<f64> {
 fn put_contrasts(rows: MatRef<'_, f64>, scale: f64, out: MatMut<'_, f64>) {
     // w = e - e_1 with e = ones / sqrt(m): |w|^2 = 2 (1 - one), and w is `one` but for its first entry.
     let one = 1.0 / (rows.nrows() as f64).sqrt();
-    let ones = vec![1.0; rows.nrows()];
     for (row, out) in rows.col_iter().zip(out.col_iter_mut()) {
-        let sum = row.try_as_col_major().map_or_else(|| row.iter().sum(), |row| dot(row.as_slice(), &ones));
-        let step = one * (one * sum - row[0]) / (1.0 - one);
+        let all = row.try_as_col_major().map_or_else(|| row.iter().sum(), |row| sum(row.as_slice()));
+        let step = one * (one * all - row[0]) / (1.0 - one);
         out.iter_mut().zip(row.iter().skip(1)).for_each(|(out, x)| *out = scale * (x - step));
     }
 }

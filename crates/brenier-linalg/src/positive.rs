@@ -57,12 +57,12 @@ pub fn geometric_mean(s: Mat<f64>, t: Mat<f64>, least: [f64; 2]) -> Option<Mat<f
     let scales = scalings((least[0] * least[1]).sqrt(), upper)?;
     let (last, before) = scales.split_last()?;
     let (mut x, mut y) = (Iterate::new(t), Iterate::new(s));
-    both(rayon::join(|| x.invert(), || y.invert()))?;
-    for &scale in before {
+    invert(&mut x, &mut y, before.is_empty())?;
+    for (k, &scale) in before.iter().enumerate() {
         // Each stays with the thread that has it in its cache; the inverses alone change over.
         let (of_x, of_y) = (&mut x.matrix, &mut y.matrix);
         rayon::join(|| average(of_x, &y.inverse, scale), || average(of_y, &x.inverse, scale));
-        both(rayon::join(|| x.invert(), || y.invert()))?;
+        invert(&mut x, &mut y, k + 1 == before.len())?;
     }
     let mut a = x.matrix;
     average(&mut a, &y.inverse, *last);
@@ -74,8 +74,10 @@ pub fn geometric_mean(s: Mat<f64>, t: Mat<f64>, least: [f64; 2]) -> Option<Mat<f
     Some(a)
 }
 
-fn both((a, b): (Option<()>, Option<()>)) -> Option<()> {
-    a.and(b)
+/// Both; the last step needs that of `Y` alone.
+fn invert(x: &mut Iterate, y: &mut Iterate, is_last: bool) -> Option<()> {
+    let (of_x, of_y) = rayon::join(|| if is_last { Some(()) } else { x.invert() }, || y.invert());
+    of_x.and(of_y)
 }
 
 /// How far above 1 a singular value may end. Each step all but squares what is left of it, so that few end near this.

@@ -1,7 +1,7 @@
 use crate::product::multiply_in_place;
 use crate::{
-    LinalgError, gram, gram_of_stack, relative_floor, squared_norm, stack_transpose_product, symmetric_eigen,
-    symmetric_inverse_root,
+    LinalgError, cholesky, gram, gram_of_stack, relative_floor, squared_norm, stack_transpose_product,
+    symmetric_eigen, symmetric_inverse_root,
 };
 use faer::{Mat, MatRef};
 
@@ -40,14 +40,24 @@ pub fn joint_basis(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<JointBasis,
     let wide = m + n < d;
     // The weights are put in afterwards: factors can be large, and there is no copy of them here.
     let small = if wide {
-        let raw = gram_of_stack(a, b);
-        Mat::from_fn(m + n, m + n, |i, j| of_row(i) * raw[(i, j)] * of_row(j))
+        let mut of_both = gram_of_stack(a, b);
+        for (j, column) in of_both.as_mut().col_iter_mut().enumerate() {
+            column.iter_mut().enumerate().for_each(|(i, x)| *x = of_row(i) * *x * of_row(j));
+        }
+        of_both
     } else {
-        let (raw_a, raw_b) = (gram(a.transpose()), gram(b.transpose()));
-        Mat::from_fn(d, d, |i, j| of_a * raw_a[(i, j)] * of_a + of_b * raw_b[(i, j)] * of_b)
+        let (mut of_both, other) = (gram(a.transpose()), gram(b.transpose()));
+        for (column, other) in of_both.as_mut().col_iter_mut().zip(other.col_iter()) {
+            column.iter_mut().zip(other.iter()).for_each(|(x, y)| *x = of_a * *x * of_a + of_b * y * of_b);
+        }
+        of_both
     };
+    let floor = relative_floor(d.max(m + n));
+    if !wide && is_above(&small, floor) {
+        return Ok(JointBasis { vectors: None, rank: d });
+    }
     let eigen = symmetric_eigen(small.as_ref())?;
-    let floor = relative_floor(d.max(m + n)) * eigen.values.first().copied().unwrap_or(0.0);
+    let floor = floor * eigen.values.first().copied().unwrap_or(0.0);
     let rank = eigen.values.iter().take_while(|&&value| value > floor).count();
     let vectors = eigen.vectors.as_ref().subcols(0, rank);
     let vectors = if rank == d {
@@ -72,4 +82,13 @@ pub fn orthonormalize(mut columns: Mat<f64>) -> Result<Mat<f64>, LinalgError> {
     let root = symmetric_inverse_root(gram(columns.as_ref().transpose()).as_ref())?;
     multiply_in_place(&mut columns, root.matrix.as_ref());
     Ok(columns)
+}
+
+/// Whether every eigenvalue lies above this share of their sum, and so of the largest, as a Cholesky factor proves in less
+/// time and room than a decomposition takes.
+fn is_above(matrix: &Mat<f64>, share: f64) -> bool {
+    let mut left = matrix.clone();
+    let trace: f64 = (0..left.nrows()).map(|i| left[(i, i)]).sum();
+    (0..left.nrows()).for_each(|i| left[(i, i)] -= share * trace);
+    cholesky(left).is_some()
 }

@@ -56,7 +56,7 @@ pub use norms::{
     dot, effective_rank, nuclear_norm, nuclear_norm_of_product, squared_norm, squared_norm_of_gram, sum,
 };
 pub use parts::MomentsParts;
-pub use pca::{Pca, pca};
+pub use pca::{Pca, pca, pca_of_factor};
 pub use positive::{cholesky, geometric_mean, lower_inverse};
 pub use product::{
     gram, gram_of_stack, product, product_with_transpose, stack_transpose_product, transpose_product,

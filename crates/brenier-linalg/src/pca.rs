@@ -51,8 +51,19 @@ pub fn pca(
             *x *= weights.map_or(1.0 / n as f64, |weights| weights[i]).sqrt();
         }
     }
+    pca_of_factor(centred, components)
+}
+
+/// The same from a factor `F`, `[n, d]`, of the scatter `F^T F`: centred rows, each times the root of its weight.
+///
+/// # Errors
+/// [`LinalgError::ComponentsExceedRank`], [`LinalgError::NoConvergence`].
+pub fn pca_of_factor(factor: Mat<f64>, components: usize) -> Result<Pca, LinalgError> {
+    let (n, d) = factor.shape();
     let wide = n < d;
-    let small = if wide { gram(centred.as_ref()) } else { gram(centred.as_ref().transpose()) };
+    let small = if wide { gram(factor.as_ref()) } else { gram(factor.as_ref().transpose()) };
+    // As large as the rows, and of no more use where they are tall.
+    let factor = wide.then_some(factor);
     let eigen = symmetric_eigen(small.as_ref())?;
     let floor = relative_floor(n.max(d)) * eigen.values.first().copied().unwrap_or(0.0);
     let rank = eigen.values.iter().take_while(|&&value| value > floor).count();
@@ -60,11 +71,12 @@ pub fn pca(
         return Err(LinalgError::ComponentsExceedRank { components, rank, rows: n, width: d });
     }
     let vectors = eigen.vectors.as_ref().subcols(0, components);
-    let mut basis = if wide {
-        let scaled = Mat::from_fn(n, components, |i, j| vectors[(i, j)] / eigen.values[j].sqrt());
-        orthonormalize(transpose_product(centred.as_ref(), scaled.as_ref()))?
-    } else {
-        vectors.to_owned()
+    let mut basis = match factor {
+        Some(factor) => {
+            let scaled = Mat::from_fn(n, components, |i, j| vectors[(i, j)] / eigen.values[j].sqrt());
+            orthonormalize(transpose_product(factor.as_ref(), scaled.as_ref()))?
+        }
+        None => vectors.to_owned(),
     };
     fix_signs(&mut basis);
     let total = eigen.values.iter().sum();

@@ -1,12 +1,18 @@
 use crate::gaussian::Gaussian;
-use crate::sliced::{directions, sliced_w2};
+use crate::samples::along;
+use crate::sliced::{apart, directions};
 use crate::{
     Bootstrap, Covariance, EntropicLaws, ErasureLaws, Method, Samples, Shift, Sliced, SlicedOptions,
     TransportError, w2,
 };
+use brenier_linalg::product;
 use brenier_map::{Gate, RowMap};
 use faer::{Mat, MatRef};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+/// Rows that a thread maps at once where no more than their place along some directions is wanted.
+const AT_ONCE: usize = 16;
 
 /// What is known of a fit: how it was made, the laws that it obeys, and what it does to rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -226,10 +232,13 @@ pub(crate) fn measure_sliced<'a>(
     options: &SlicedOptions,
 ) -> Result<Sliced, TransportError> {
     let (source, target) = (source.into(), target.into());
-    let along = directions(source.rows().ncols(), options.directions, options.seed);
+    let u = directions(source.rows().ncols(), options.directions, options.seed);
+    let goal = product(target.rows(), u.as_ref());
+    let goal = along(&goal, target.weights())?;
+    let distance = |z: Mat<f64>| Ok::<_, TransportError>(apart(along(&z, source.weights())?, goal));
     Ok(Sliced {
-        before: sliced_w2(source, target, along.as_ref())?,
-        after: sliced_w2(source.with_rows(moved(map, source.rows())?.as_ref()), target, along.as_ref())?,
+        before: distance(product(source.rows(), u.as_ref()))?,
+        after: distance(moved_along(map, source.rows(), u.as_ref())?)?,
         directions: options.directions,
     })
 }
@@ -247,6 +256,23 @@ fn auc(positive: &[f64], negative: &[f64]) -> f64 {
         })
         .sum();
     wins / (positive.len() * negative.len()) as f64
+}
+
+/// Where rows lie along directions once they are mapped, a few rows at a time: a copy of all of them would be as large as
+/// they are. `[n, l]`
+fn moved_along(
+    map: &RowMap,
+    rows: MatRef<'_, f64>,
+    directions: MatRef<'_, f64>,
+) -> Result<Mat<f64>, TransportError> {
+    let mut out = Mat::zeros(rows.nrows(), directions.ncols());
+    let blocks = out.as_mut().par_row_chunks_mut(AT_ONCE).enumerate();
+    blocks.try_for_each(|(index, mut out)| {
+        let block = moved(map, rows.subrows(index * AT_ONCE, out.nrows()))?;
+        out.copy_from(product(block.as_ref(), directions));
+        Ok::<_, TransportError>(())
+    })?;
+    Ok(out)
 }
 
 fn moved(map: &RowMap, rows: MatRef<'_, f64>) -> Result<Mat<f64>, TransportError> {

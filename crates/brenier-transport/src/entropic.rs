@@ -1,7 +1,7 @@
 use crate::joint::{Joint, JointMap, TOLERANCE, asymmetry, extremes, ratio};
 use crate::{Gaussian, TransportError};
 use brenier_linalg::{
-    gram, product, product_with_transpose, relative_floor, squared_norm, squared_norm_of_gram,
+    ThinSvd, gram, product, product_with_transpose, relative_floor, squared_norm, squared_norm_of_gram,
     symmetric_eigenvalues, symmetrize, thin_svd,
 };
 use brenier_map::Affine;
@@ -117,14 +117,16 @@ pub(crate) fn entropic_in(joint: Joint, sigma: f64) -> Result<Entropic, Transpor
 
     // F_s F_t^T, whose right singular vectors are the eigenvectors of F_t S_s F_t^T; those that it leaves out have
     // c = 0, and k(0) = 1 / sigma^2.
-    let across = thin_svd(product_with_transpose(of_source, of_target).as_ref())?;
-    let all = of_target.nrows() == across.values.len();
+    let ThinSvd { values, right } = thin_svd(product_with_transpose(of_source, of_target).as_ref())?;
+    let all = of_target.nrows() == values.len();
     let rest = if all || square == 0.0 { 0.0 } else { k(0.0) };
     let weigh = |c: f64| if square == 0.0 && c == 0.0 { 0.0 } else { k(c) - rest };
-    let turned = product(across.right.transpose(), of_target);
-    let weighed =
-        Mat::from_fn(turned.nrows(), turned.ncols(), |i, j| weigh(across.values[i]) * turned[(i, j)]);
-    let mut matrix = product(turned.transpose(), weighed.as_ref());
+    let mut matrix = {
+        let turned = product(right.transpose(), of_target);
+        drop(right);
+        let weighed = Mat::from_fn(turned.nrows(), turned.ncols(), |i, j| weigh(values[i]) * turned[(i, j)]);
+        product(turned.transpose(), weighed.as_ref())
+    };
     if rest > 0.0 {
         matrix += rest * gram(of_target.transpose());
     }
@@ -132,11 +134,11 @@ pub(crate) fn entropic_in(joint: Joint, sigma: f64) -> Result<Entropic, Transpor
 
     let [e_s, e_t] = joint.isotropic;
     let scale = if e_t > 0.0 { e_t * k((e_s * e_t).sqrt()) } else { 0.0 };
-    let largest = across.values.first().copied().unwrap_or(0.0);
-    let smallest = if all { across.values.last().copied().unwrap_or(0.0) } else { 0.0 };
+    let largest = values.first().copied().unwrap_or(0.0);
+    let smallest = if all { values.last().copied().unwrap_or(0.0) } else { 0.0 };
     let condition = if square > 0.0 { (largest + square) / (smallest + square) } else { 1.0 };
     let outside = joint.rest() * cost_of((e_s * e_t).sqrt(), square);
-    let blurred: f64 = across.values.iter().map(|&c| cost_of(c, square)).sum();
+    let blurred: f64 = values.iter().map(|&c| cost_of(c, square)).sum();
     let mut laws = EntropicLaws {
         sigma,
         tolerance: TOLERANCE * relative_floor(joint.longest() + 16) * condition,
@@ -180,12 +182,15 @@ fn prove(laws: &mut EntropicLaws, joint: &Joint, c: f64, e: MatRef<'_, f64>) -> 
     let square = laws.sigma * laws.sigma;
 
     let pushed = product(joint.of_source.as_ref(), e);
-    let mut off = gram(pushed.as_ref().transpose()) - gram(of_target.transpose());
+    let kept = squared_norm(pushed.as_ref()) + rest * c * c * e_s;
+    let mut off = gram(pushed.as_ref().transpose());
+    drop(pushed);
+    off -= gram(of_target.transpose());
     let short = (squared_norm(off.as_ref()) + rest * (c * c * e_s - e_t).powi(2)).sqrt();
     off += square * e;
     let broken = (squared_norm(off.as_ref()) + rest * (c * c * e_s + square * c - e_t).powi(2)).sqrt();
+    drop(off);
     let size = (squared_norm_of_gram(of_target) + rest * e_t * e_t).sqrt();
-    let kept = squared_norm(pushed.as_ref()) + rest * c * c * e_s;
     let mut eigenvalues = symmetric_eigenvalues(e)?;
     if rest > 0.0 {
         eigenvalues.push(c);

@@ -8,7 +8,7 @@ use crate::ppca::latent_of;
 use crate::sketch::Known;
 use crate::{Certificate, Covariance, Fit, FitOptions, Gaussian, Method, Shrinkage, Side, TransportError};
 use brenier_linalg::{
-    LinalgError, Moments, Rows, effective_rank, oas_of_factor, pca, product, reduce, transpose_product,
+    LinalgError, Moments, effective_rank, oas_of_factor, pca_of_factor, product, reduce, transpose_product,
 };
 use faer::{Mat, MatRef};
 
@@ -280,16 +280,14 @@ impl Axes {
         let divisor = |n| known.covariance.divisor(n);
         let rows =
             stacked(known, [of_source * divisor(n_s), of_target * divisor(n_t), share * (1.0 - share)]);
-        let zeros = vec![0.0; source.dim()];
-        let pca = pca(Rows::new(rows.as_ref())?, &zeros, Some(&vec![1.0; rows.nrows()]), options.components)
-            .map_err(|error| match error {
-                // The rows that were streamed, not those of the factors.
-                LinalgError::ComponentsExceedRank { components, rank, width, .. } => {
-                    let rows = n_s.saturating_add(n_t);
-                    LinalgError::ComponentsExceedRank { components, rank, rows, width }
-                }
-                other => other,
-            })?;
+        let pca = pca_of_factor(rows, options.components).map_err(|error| match error {
+            // The rows that were streamed, not those of the factors.
+            LinalgError::ComponentsExceedRank { components, rank, width, .. } => {
+                let rows = n_s.saturating_add(n_t);
+                LinalgError::ComponentsExceedRank { components, rank, rows, width }
+            }
+            other => other,
+        })?;
         let center = middle(source.mean(), target.mean(), share);
         Ok(Self { basis: pca.basis, eigenvalues: pca.eigenvalues, total: pca.total, center })
     }

@@ -98,11 +98,12 @@ impl Joint {
 
     /// Measures a map `x -> m_t + A (x - m_s)`, which is `matrix` in the span, [`Self::scale`] times the identity outside
     /// it, and the identity off the `range` of the source: all of [`Optimality`] but its eigenvalues, the push-forward of
-    /// the mean and the tolerance.
+    /// the mean and the tolerance. The range is used up, and nothing as large as the rows is kept for longer than it is
+    /// needed.
     pub(crate) fn measure(
         &self,
         matrix: MatRef<'_, f64>,
-        range: &Range,
+        range: Range,
     ) -> Result<(Optimality, Sizes), TransportError> {
         let (of_source, of_target, axes) = (self.of_source.as_ref(), self.of_target.as_ref(), range.axes());
         let reached = product(of_target, axes);
@@ -113,28 +114,39 @@ impl Joint {
         let all = squared_norm(of_target) + rest * e_t;
 
         // A S_s A^T against S_t, both on the range of the source.
-        let pushed = product(product_with_transpose(of_source, matrix).as_ref(), axes);
-        let off = gram(pushed.as_ref().transpose()) - gram(reached.as_ref().transpose());
+        let mut off = {
+            let pushed = product(product_with_transpose(of_source, matrix).as_ref(), axes);
+            gram(pushed.as_ref().transpose())
+        };
+        off -= gram(reached.as_ref().transpose());
+        let broken = squared_norm(off.as_ref()).sqrt();
+        drop(off);
         let sizes = Sizes {
             source: squared_norm_of_gram(of_source).sqrt(),
             target: squared_norm_of_gram(of_target).sqrt(),
             cost: self.apart() + outside + squared_norm(of_source) + inside,
         };
 
-        // The cost of moving, against the distance by the nuclear norm: two ways that share no decomposition.
-        let mut step = matrix.transpose().to_owned();
-        add_to_diagonal(&mut step, -1.0);
-        let both = self.apart() + outside;
         let on_range = product_with_transpose(reached.as_ref(), axes);
+        let (rank, floor, condition) = (range.kept, range.floor, range.condition());
+        drop((reached, range));
+
+        // The cost of moving, against the distance by the nuclear norm: two ways that share no decomposition.
+        let both = self.apart() + outside;
+        let moving = {
+            let mut step = matrix.transpose().to_owned();
+            add_to_diagonal(&mut step, -1.0);
+            squared_norm(product(of_source, step.as_ref()).as_ref())
+        };
         let optimality = Optimality {
-            rank: range.kept,
-            floored: self.basis.rank - range.kept,
-            floor: range.floor,
-            condition: range.condition(),
-            push_forward_covariance: ratio(squared_norm(off.as_ref()).sqrt(), sizes.target),
+            rank,
+            floored: self.basis.rank - rank,
+            floor,
+            condition,
+            push_forward_covariance: ratio(broken, sizes.target),
             unreachable: ratio((all - inside).max(0.0), all),
             symmetry: asymmetry(matrix),
-            transport_cost: squared_norm(product(of_source, step.as_ref()).as_ref()) + both,
+            transport_cost: moving + both,
             w2_squared: bures_squared(of_source, on_range.as_ref())? + both,
             ..Optimality::default()
         };
@@ -236,17 +248,21 @@ impl JointMap {
     }
 
     /// What the map does to the rows that the two Gaussians are of, the numbers that moving the rows would give, since the
-    /// basis holds what they are about their means; and the effective ranks of both classes.
-    pub(crate) fn measure(&self, of: &OfRows) -> Result<(Quality, [f64; 2]), TransportError> {
-        let (joint, a) = (&self.joint, self.matrix.as_ref());
-        let factor = |side: usize, whole: &Mat<f64>| {
-            let plain = joint.plain[side].as_ref().unwrap_or(whole).clone();
-            scaled(plain, of.kept[side].sqrt().recip())
+    /// basis holds what they are about their means; and the effective ranks of both classes. It uses up the factors, which
+    /// nothing but this needs once there is a map.
+    pub(crate) fn measure(&mut self, of: &OfRows) -> Result<(Quality, [f64; 2]), TransportError> {
+        let Self { joint, matrix, scale } = self;
+        let a = matrix.as_ref();
+        let factor = |side: usize, whole: &mut Mat<f64>, plain: &mut Option<Mat<f64>>| {
+            let whole = std::mem::replace(whole, Mat::new());
+            scaled(plain.take().unwrap_or(whole), of.kept[side].sqrt().recip())
         };
-        let (source, target) = (factor(0, &joint.of_source), factor(1, &joint.of_target));
-        let pushed = product_with_transpose(source.as_ref(), a);
-        let step = |side: usize, rows: &Mat<f64>, moved: &Mat<f64>| {
-            of.spreads[side] * squared_norm((moved - rows).as_ref())
+        let [plain_source, plain_target] = &mut joint.plain;
+        let source = factor(0, &mut joint.of_source, plain_source);
+        let target = factor(1, &mut joint.of_target, plain_target);
+        let step = |side: usize, rows: &Mat<f64>, mut moved: Mat<f64>| {
+            moved -= rows;
+            of.spreads[side] * squared_norm(moved.as_ref())
         };
         // T(y) - y = (A - I)(y - m_t) + A (m_t - m_s).
         let gap = joint.gap();
@@ -256,12 +272,13 @@ impl JointMap {
             None => gap,
         };
         let outside = (apart - squared_norm(inside.as_ref())).max(0.0);
-        let gap_moved =
-            squared_norm(product(a, inside.as_ref()).as_ref()) + self.scale * self.scale * outside;
+        let gap_moved = squared_norm(product(a, inside.as_ref()).as_ref()) + *scale * *scale * outside;
+        let target_step = step(1, &target, product_with_transpose(target.as_ref(), a)) + gap_moved;
+        let pushed = product_with_transpose(source.as_ref(), a);
         let moved = Moved {
             w2_after: bures_squared(pushed.as_ref(), target.as_ref())?.sqrt(),
-            source_step: (step(0, &source, &pushed) + apart).sqrt(),
-            target_step: (step(1, &target, &product_with_transpose(target.as_ref(), a)) + gap_moved).sqrt(),
+            source_step: (step(0, &source, pushed) + apart).sqrt(),
+            target_step: target_step.sqrt(),
             gate: None,
         };
         let w2_before = (apart + bures_squared(source.as_ref(), target.as_ref())?).sqrt();
@@ -294,8 +311,10 @@ pub(crate) fn extremes(values: &[f64]) -> [f64; 2] {
 
 /// `|A - A^T|_F / |A|_F`.
 pub(crate) fn asymmetry(matrix: MatRef<'_, f64>) -> f64 {
-    let off = matrix.to_owned() - matrix.transpose();
-    ratio(squared_norm(off.as_ref()).sqrt(), squared_norm(matrix).sqrt())
+    let half: f64 = (0..matrix.ncols())
+        .map(|j| (0..j).map(|i| (matrix[(i, j)] - matrix[(j, i)]).powi(2)).sum::<f64>())
+        .sum();
+    ratio((2.0 * half).sqrt(), squared_norm(matrix).sqrt())
 }
 
 /// `part / whole`, and `part` itself where there is no whole.

@@ -57,7 +57,7 @@ pub(crate) fn leace(pair: &Pair<'_>, options: &FitOptions) -> Result<Leace, Tran
     let (n_s, n_t) = (pair.source.count(), pair.target.count());
     let [source_mean, target_mean] = &pair.means;
     let share = pair.share();
-    let about = middle(&source_mean, &target_mean, share);
+    let about = middle(source_mean, target_mean, share);
     let (s, t) = (pair.source.view(), pair.target.view());
     let mut rows =
         Mat::from_fn(n_s + n_t, d, |i, j| (if i < n_s { s[(i, j)] } else { t[(i - n_s, j)] }) - about[j]);

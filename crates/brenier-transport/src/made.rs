@@ -166,7 +166,7 @@ pub(crate) fn between(
     let joint = Joint::of(&source, &target)?;
     // As large as the rows, and the map is twice that.
     drop((source, target));
-    let (map, norm, entropic, control, optimality) = match method {
+    let (mut map, norm, entropic, control, optimality) = match method {
         Method::Entropic => {
             let sigma = options.entropic_sigma.between(joint.traces());
             let made = entropic_in(joint, sigma)?;

@@ -1,7 +1,7 @@
 use crate::certificate::Optimality;
 use crate::joint::{Joint, JointMap, TOLERANCE, extremes, ratio};
 use crate::{Gaussian, TransportError};
-use brenier_linalg::{gram, product, relative_floor, symmetric_eigenvalues, symmetrize, thin_svd};
+use brenier_linalg::{ThinSvd, gram, product, relative_floor, symmetric_eigenvalues, symmetrize, thin_svd};
 use brenier_map::Affine;
 use faer::Mat;
 
@@ -52,13 +52,19 @@ pub(crate) fn monge_in(joint: Joint) -> Result<Monge, TransportError> {
     let range = joint.range_of_source()?;
     let (kept, s, scale) = (range.kept, range.deviations(), joint.scale());
 
-    let across = product(joint.of_target.as_ref(), range.axes());
-    let across = Mat::from_fn(across.nrows(), kept, |i, j| across[(i, j)] * s[j]);
-    let middle = thin_svd(across.as_ref())?;
-    // diag(1/s) U diag(g) U^T diag(1/s), as a Gram matrix: exactly symmetric and positive semi-definite.
-    let half =
-        Mat::from_fn(kept, middle.values.len(), |i, j| middle.right[(i, j)] * middle.values[j].sqrt() / s[i]);
-    let inner = gram(half.as_ref());
+    let inner = {
+        let mut across = product(joint.of_target.as_ref(), range.axes());
+        for (column, s) in across.as_mut().col_iter_mut().zip(s) {
+            column.iter_mut().for_each(|x| *x *= s);
+        }
+        let ThinSvd { values, right: mut half } = thin_svd(across.as_ref())?;
+        drop(across);
+        // diag(1/s) U diag(g) U^T diag(1/s), as a Gram matrix: exactly symmetric and positive semi-definite.
+        for (column, g) in half.as_mut().col_iter_mut().zip(values) {
+            column.iter_mut().zip(s).for_each(|(x, s)| *x = *x * g.sqrt() / s);
+        }
+        gram(half.as_ref())
+    };
     let mut all = symmetric_eigenvalues(inner.as_ref())?;
     let mut matrix = range.beside_identity(inner);
     symmetrize(&mut matrix);
@@ -69,7 +75,7 @@ pub(crate) fn monge_in(joint: Joint) -> Result<Monge, TransportError> {
     if joint.rest() > 0.0 {
         all.push(scale);
     }
-    let (mut optimality, sizes) = joint.measure(matrix.as_ref(), &range)?;
+    let (mut optimality, sizes) = joint.measure(matrix.as_ref(), range)?;
     [optimality.min_eigenvalue, optimality.max_eigenvalue] = extremes(&all);
     check_laws(&mut optimality, joint.longest(), sizes.target, sizes.source, sizes.cost)?;
     Ok(Monge { map: joint.map(scale, matrix), optimality })

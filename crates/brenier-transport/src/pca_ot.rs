@@ -5,8 +5,8 @@ use crate::span::{Span, Spanned, trace};
 use crate::span_measure::Moved;
 use crate::{FitOptions, Gaussian, Pooling, Shift, Side, TransportError, monge};
 use brenier_linalg::{
-    Eigen, LinalgError, Rows, are_leading, center, krylov_eigen, leading_eigen, orthonormalize, pca, product,
-    relative_floor, symmetric_eigen,
+    Eigen, LinalgError, Rows, are_leading, center, krylov_eigen, leading_eigen, orthonormalize,
+    pca_of_factor, product, relative_floor, symmetric_eigen,
 };
 use brenier_map::{Affine, LowRank};
 use faer::Mat;
@@ -223,12 +223,13 @@ fn axes_of_rows(pair: &Pair<'_>, options: &FitOptions) -> Result<Axes, Transport
         Pooling::Rows => pair.share(),
         Pooling::Classes => 0.5,
     };
-    let weights = pair.shares(share);
+    let roots: Vec<f64> = pair.shares(share).iter().map(|w| w.sqrt()).collect();
     let center_of_pool = middle(&pair.means[0], &pair.means[1], share);
     let (s, t) = (pair.source.view(), pair.target.view());
-    let pooled =
-        Mat::from_fn(n_s + n_t, pair.dim(), |i, j| if i < n_s { s[(i, j)] } else { t[(i - n_s, j)] });
-    let pca = pca(Rows::new(pooled.as_ref())?, &center_of_pool, Some(&weights), options.components)?;
+    let factor = Mat::from_fn(n_s + n_t, pair.dim(), |i, j| {
+        ((if i < n_s { s[(i, j)] } else { t[(i - n_s, j)] }) - center_of_pool[j]) * roots[i]
+    });
+    let pca = pca_of_factor(factor, options.components)?;
     let along = |rows: Rows<'_>| product(center(rows, &center_of_pool).as_ref(), pca.basis.as_ref());
     Ok(Axes {
         source: along(pair.source),

@@ -1,5 +1,6 @@
 use crate::column::Column;
 use crate::random::SplitMix;
+use crate::samples::along;
 use crate::{Samples, Side, TransportError};
 use brenier_linalg::{Rows, product, squared_norm};
 use faer::{Mat, MatRef};
@@ -60,19 +61,22 @@ pub fn sliced_w2<'a>(
         }
     }
     let (of_a, of_b) = (product(a.view(), u.view()), product(b.view(), u.view()));
-    let sum: f64 = (0..u.width())
+    let weights = |rows: Rows<'a>| Samples::from(rows).weights();
+    Ok(apart(along(&of_a, weights(a))?, along(&of_b, weights(b))?))
+}
+
+/// The same of samples that lie along the directions, `[n, l]` and `[m, l]`.
+pub(crate) fn apart(a: Rows<'_>, b: Rows<'_>) -> f64 {
+    let sum: f64 = (0..a.width())
         .map(|l| {
             if a.weights().is_some() || b.weights().is_some() {
-                let column = |z: &Mat<f64>, rows: Rows<'_>| {
-                    Column::of(z.col(l).iter().copied(), rows.weights().map(|weights| weights.shares()))
-                };
-                return column(&of_a, a).coupled(&column(&of_b, b), |x, y| (x - y) * (x - y));
+                return Column::new(a, l).coupled(&Column::new(b, l), |x, y| (x - y) * (x - y));
             }
-            let column = |z: &Mat<f64>| z.col(l).iter().copied().collect::<Vec<f64>>();
-            squared(column(&of_a), column(&of_b))
+            let column = |rows: Rows<'_>| rows.view().col(l).iter().copied().collect::<Vec<f64>>();
+            squared(column(a), column(b))
         })
         .sum();
-    Ok((sum / u.width() as f64).sqrt())
+    (sum / a.width() as f64).sqrt()
 }
 
 /// Directions uniform on the sphere: normals over their length. `[d, count]`, the same for the same seed.

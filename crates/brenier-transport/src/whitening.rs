@@ -30,20 +30,27 @@ pub(crate) fn whitening(joint: Joint) -> Result<Whitening, TransportError> {
     let range = joint.range_of_source()?;
     let (r, kept, scale) = (joint.basis.rank, range.kept, joint.scale());
 
-    let colour = thin_svd(product(joint.of_target.as_ref(), range.axes()).as_ref())?;
-    // S_t^{1/2} S_s^{-1/2} on the range, where S_s is diag(s^2).
-    let scaled = Mat::from_fn(kept, colour.values.len(), |i, j| colour.right[(i, j)] * colour.values[j]);
-    let root = product_with_transpose(scaled.as_ref(), colour.right.as_ref());
-    let matrix = range.beside_identity(Mat::from_fn(kept, kept, |i, j| root[(i, j)] / range.deviations()[j]));
+    let inner = {
+        let colour = thin_svd(product(joint.of_target.as_ref(), range.axes()).as_ref())?;
+        // S_t^{1/2} S_s^{-1/2} on the range, where S_s is diag(s^2).
+        let scaled = Mat::from_fn(kept, colour.values.len(), |i, j| colour.right[(i, j)] * colour.values[j]);
+        let mut root = product_with_transpose(scaled.as_ref(), colour.right.as_ref());
+        for (column, s) in root.as_mut().col_iter_mut().zip(range.deviations()) {
+            column.iter_mut().for_each(|x| *x /= s);
+        }
+        root
+    };
+    let matrix = range.beside_identity(inner);
 
+    let (mut control, _) = joint.measure(matrix.as_ref(), range)?;
     let middle = Mat::from_fn(r, r, |i, j| 0.5 * (matrix[(i, j)] + matrix[(j, i)]));
     let mut eigenvalues = symmetric_eigenvalues(middle.as_ref())?;
+    drop(middle);
     let mut norm = singular_values(matrix.as_ref())?.first().copied().unwrap_or(scale);
     if joint.rest() > 0.0 {
         eigenvalues.push(scale);
         norm = norm.max(scale);
     }
-    let (mut control, _) = joint.measure(matrix.as_ref(), &range)?;
     [control.min_eigenvalue, control.max_eigenvalue] = extremes(&eigenvalues);
     control.tolerance = TOLERANCE * relative_floor(joint.longest() + 16) * control.condition.sqrt();
     // The one law that it has.

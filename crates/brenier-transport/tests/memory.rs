@@ -3,7 +3,7 @@
 
 use brenier_linalg::product;
 use brenier_map::Affine;
-use brenier_transport::{FitOptions, Method, Shrinkage, fit};
+use brenier_transport::{FitOptions, Method, Shrinkage, SlicedOptions, fit};
 use faer::Mat;
 use peak_alloc::PeakAlloc;
 use rand::rngs::StdRng;
@@ -15,8 +15,17 @@ static HELD: PeakAlloc = PeakAlloc;
 
 /// The most that a fit may hold, in multiples of its rows in f64. Measured: 0.2 for maps in principal components and
 /// 1.3 for the optimal map, both where rows are few; 2.6 for the maps of as many directions as rows, which are twice the
-/// input themselves; 2.7 for the worst.
+/// input themselves; 2.9 for the worst, these with the sliced distance, whose directions are half the input.
 const LIMIT: f64 = 3.0;
+
+/// The same where all rows together are hardly more than columns, so that a matrix `[d, d]` is nearly the input (0.85 of
+/// it). A singular value decomposition with the right vectors holds six of these: the matrix, the vectors, and the room of
+/// four that faer works in. Measured: 3.7 for the optimal map, 4.4 for maps in principal components, 5.3 for LEACE.
+const NEAR_SQUARE: f64 = 5.6;
+
+/// And where covariances are regularised there. They are of full rank then, so that beside that decomposition there are
+/// the factors of both, `[d, d]`, with the smaller ones of the rows, and the axes of the source. Measured: 8.9.
+const NEAR_SQUARE_REGULAR: f64 = 9.3;
 
 fn rows(n: usize, d: usize, seed: u64, mean: f64) -> Mat<f64> {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -35,6 +44,7 @@ fn a_fit_holds_no_more_than_a_small_multiple_of_its_input() {
     let plain = FitOptions::default();
     let regular = FitOptions { reg_abs: Some(1e-6), ..plain };
     let shrunk = FitOptions { shrinkage: Shrinkage::Auto, ..plain };
+    let sliced = |options| FitOptions { sliced: Some(SlicedOptions::default()), ..options };
     let cases: Vec<_> = Method::ALL
         .into_iter()
         .map(|method| (method, "", plain))
@@ -42,9 +52,19 @@ fn a_fit_holds_no_more_than_a_small_multiple_of_its_input() {
         .chain(
             [Method::Ot, Method::Entropic, Method::Leace].map(|method| (method, " with shrinkage", shrunk)),
         )
+        .chain(
+            [Method::Ot, Method::Entropic, Method::Whitening]
+                .map(|method| (method, " with the sliced distance", sliced(plain))),
+        )
+        .chain([
+            (Method::Ot, " with reg_abs and the sliced distance", sliced(regular)),
+            (Method::Ot, " with shrinkage and the sliced distance", sliced(shrunk)),
+        ])
         .collect();
     let mut over = Vec::new();
-    for (n, d) in [(128, 4096), (2000, 512)] {
+    for (n, d, limit, of_regular) in
+        [(128, 4096, LIMIT, LIMIT), (2000, 512, LIMIT, LIMIT), (300, 512, NEAR_SQUARE, NEAR_SQUARE_REGULAR)]
+    {
         let (source, target) = (rows(n, d, 1, 0.0), rows(n, d, 2, 1.0));
         let input = 2 * n * d * size_of::<f64>();
         for (method, how, options) in &cases {
@@ -63,8 +83,10 @@ fn a_fit_holds_no_more_than_a_small_multiple_of_its_input() {
             assert!(held >= kept * size_of::<f64>(), "{method}{how}: only {held} bytes counted");
             let times = held as f64 / input as f64;
             println!("{method}{how}, {n} + {n} rows of {d}: {times:.2} times the input");
-            if times > LIMIT {
-                over.push(format!("{method}{how}, {n} + {n} rows of {d}: {times:.2}, above {LIMIT}"));
+            let is_plain = options.reg_abs.is_none() && options.shrinkage == plain.shrinkage;
+            let limit = if is_plain { limit } else { of_regular };
+            if times > limit {
+                over.push(format!("{method}{how}, {n} + {n} rows of {d}: {times:.2}, above {limit}"));
             }
         }
     }

@@ -155,6 +155,28 @@ mod tests {
     }
 
     #[test]
+    fn one_pass_checks_and_averages() {
+        for (n, d) in [(1, 1), (5, 7), (130, 700)] {
+            let by_columns = Mat::from_fn(n, d, |i, j| 1e6 + ((i * 31 + j * 17) as f64).sin());
+            let by_rows = by_columns.transpose().to_owned();
+            for rows in [by_columns.as_ref(), by_rows.transpose()] {
+                let (checked, found) = Rows::with_mean(1e9, 1, rows).unwrap();
+                assert_eq!(found, crate::mean(checked));
+                let by_hand = |j: usize| (0..n).map(|i| rows[(i, j)] - 1e6).sum::<f64>() / n as f64 + 1e6;
+                assert!((0..d).all(|j| (found[j] - by_hand(j)).abs() < 1e-9));
+            }
+            let mut bad = by_columns.clone();
+            bad[(n - 1, d - 1)] = -2e9;
+            let error = LinalgError::Magnitude { row: n - 1, column: d - 1, value: -2e9, limit: 1e9 };
+            assert_eq!(Rows::with_mean(1e9, 1, bad.as_ref()).unwrap_err(), error);
+            bad[(0, d - 1)] = f64::INFINITY;
+            let error = LinalgError::NonFinite { row: 0, column: d - 1, value: f64::INFINITY };
+            assert_eq!(Rows::with_mean(1e9, 1, bad.as_ref()).unwrap_err(), error);
+        }
+        assert!(Rows::with_mean(1.0, 2, Mat::<f64>::zeros(1, 4).as_ref()).is_err());
+    }
+
+    #[test]
     fn emptiness_is_refused() {
         assert_eq!(
             Rows::new(Mat::<f64>::zeros(0, 4).as_ref()).unwrap_err(),

@@ -226,10 +226,10 @@ mod tests {
                 let all = symmetric_eigen(matrix.as_ref()).unwrap();
                 let count = n.min(4);
                 let (values, vectors) = leading_pairs(&diagonal, &beside, count);
-                for k in 0..count {
-                    assert!((values[k] - all.values[k]).abs() < 1e-13 * unit, "n = {n}");
+                for (k, &value) in values.iter().enumerate() {
+                    assert!((value - all.values[k]).abs() < 1e-13 * unit, "n = {n}");
                     let v = vectors.as_ref().subcols(k, 1);
-                    let off = (&matrix * v - faer::Scale(values[k]) * v).norm_l2();
+                    let off = (&matrix * v - faer::Scale(value) * v).norm_l2();
                     assert!(off < 1e-13 * unit, "n = {n}: |T v - l v| = {off:e}");
                 }
                 let gram = vectors.transpose() * &vectors;
@@ -277,9 +277,7 @@ mod tests {
         ] {
             let all = symmetric_eigen(dense(&diagonal, &beside).as_ref()).unwrap();
             let (values, vectors) = leading_pairs(&diagonal, &beside, 2);
-            for k in 0..2 {
-                assert!((values[k] - all.values[k]).abs() < 1e-13);
-            }
+            assert!(values.iter().zip(&all.values).all(|(a, b)| (a - b).abs() < 1e-13));
             let gram = vectors.transpose() * &vectors;
             assert!((gram - Mat::<f64>::identity(2, 2)).norm_max() < 1e-12, "{vectors:?}");
         }

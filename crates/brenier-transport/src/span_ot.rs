@@ -4,7 +4,7 @@
 
 use crate::certificate::Optimality;
 use crate::monge::check_laws;
-use crate::span::{Span, Spanned, contrasted, contrasts_of_rows, trace};
+use crate::span::{Span, Spanned, contrasted, contrasts_of_rows, entrywise, trace};
 use crate::span_measure::Moved;
 use crate::{Covariance, FitOptions, TransportError};
 use brenier_linalg::{
@@ -288,8 +288,9 @@ fn inside(l: MatRef<'_, f64>, a: usize, [e_s, e_t]: [f64; 2]) -> Option<Inside> 
     let target = l.subrows(a, r - a).to_owned();
     let mut covariance = gram(target.as_ref().transpose());
     add_to_diagonal(&mut covariance, e_t);
-    let largest = squared_norm(source.as_ref()).sqrt() * squared_norm(covariance.as_ref()).sqrt();
-    if (e_s * e_t).sqrt() < SMALLEST_ROOT * largest.sqrt() {
+    // The squares of the singular values add up to tr(S_s S_t), and the least of them is e_s e_t or more.
+    let largest = entrywise(source.as_ref(), covariance.as_ref());
+    if e_s * e_t < SMALLEST_ROOT * SMALLEST_ROOT * largest {
         return None;
     }
     let root = Root { c: cholesky(of_source)?, isotropic: e_s.sqrt() };

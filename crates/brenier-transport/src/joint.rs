@@ -322,6 +322,6 @@ pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { part }
 }
 
-fn add_to_diagonal(matrix: &mut Mat<f64>, value: f64) {
+pub(crate) fn add_to_diagonal(matrix: &mut Mat<f64>, value: f64) {
     (0..matrix.nrows()).for_each(|i| matrix[(i, i)] += value);
 }

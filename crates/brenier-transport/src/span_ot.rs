@@ -3,6 +3,7 @@
 //! matrix and one lift of the directions.
 
 use crate::certificate::Optimality;
+use crate::joint::add_to_diagonal;
 use crate::monge::check_laws;
 use crate::span::{Span, Spanned, contrasted, contrasts_of_rows, entrywise, trace};
 use crate::span_measure::Moved;
@@ -296,12 +297,6 @@ fn inside(l: MatRef<'_, f64>, a: usize, [e_s, e_t]: [f64; 2]) -> Option<Inside> 
     let root = Root { c: cholesky(of_source)?, isotropic: e_s.sqrt() };
     let matrix = geometric_mean(source, covariance.clone(), [e_s, e_t])?;
     Some(Inside { matrix, root, target, covariance })
-}
-
-fn add_to_diagonal(matrix: &mut Mat<f64>, by: f64) {
-    for i in 0..matrix.nrows() {
-        matrix[(i, i)] += by;
-    }
 }
 
 /// `N_s = diag(C, sqrt(e_s) I)`, `[r, r]`, lower triangular, `N_s N_s^T = S_s`.

@@ -86,7 +86,9 @@ pub fn krylov_eigen(matrix: MatRef<'_, f64>, count: usize) -> Option<Eigen> {
         let ends = length <= f64::EPSILON * diagonal.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
         if (ends && step >= count) || step == look {
             let (values, vectors) = leading_pairs(&diagonal, &beside, count);
-            let residual = (0..count).map(|k| length * vectors[(step - 1, k)].abs()).fold(0.0, f64::max);
+            let residual = (0..count).map(|k| length * vectors[(step - 1, k)].abs());
+            // A maximum passes over a NaN, which no pair may hold.
+            let residual = residual.fold(0.0, |a: f64, b| if b.is_nan() { f64::INFINITY } else { a.max(b) });
             let goal = f64::EPSILON * values[0];
             if residual <= goal {
                 let mut pairs = product(known, vectors.as_ref());

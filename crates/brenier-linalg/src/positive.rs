@@ -232,6 +232,9 @@ mod tests {
         assert!(geometric_mean(minus(&bad), good.clone(), [0.1; 2]).is_none());
         assert!(geometric_mean(good.clone(), minus(&bad), [0.1; 2]).is_none());
         assert!(geometric_mean(good.clone(), good.clone(), [0.0, 1.0]).is_none());
+        let unknown = Mat::from_fn(6, 6, |i, j| if i == 4 && j == 3 { f64::NAN } else { good[(i, j)] });
+        assert!(cholesky(unknown.clone()).is_none());
+        assert!(geometric_mean(good.clone(), unknown, [0.5; 2]).is_none());
         let l = cholesky(good).unwrap();
         let one = transpose_product(lower_inverse(&l).transpose(), l.as_ref());
         assert!(off(&one, &Mat::identity(6, 6)) < 1e-14);

@@ -68,9 +68,9 @@ fn turn(diagonal: &mut [f64], squares: &mut [f64]) {
     diagonal[0] = shift + gamma;
 }
 
-/// The `count` largest eigenvalues, `count <= n`, descending, by bisection, and by inverse iteration unit vectors that are orthogonal to each other,
-/// `[n, count]`. A value is known to `eps |T|`; that `T v = l v` to as much is for the caller to see, since eigenvalues that
-/// lie closer to each other may not let it be so.
+/// The `count` largest eigenvalues, `count <= n`, descending, by bisection, and by inverse iteration unit vectors that are
+/// orthogonal to each other, `[n, count]`. A value is known to `eps |T|`; that `T v = l v` to as much is for the caller to
+/// see, since eigenvalues that lie closer to each other may not let it be so.
 pub(crate) fn leading_pairs(diagonal: &[f64], beside: &[f64], count: usize) -> (Vec<f64>, Mat<f64>) {
     let n = diagonal.len();
     let (mut values, mut vectors) = (Vec::new(), Mat::zeros(n, count));

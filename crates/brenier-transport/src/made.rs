@@ -164,7 +164,7 @@ pub(crate) fn between(
     options: &FitOptions,
 ) -> Result<Made, TransportError> {
     let joint = Joint::of(&source, &target)?;
-    // As large as the rows, and the map is twice that.
+    // As large as the rows, and so is the map, or twice that.
     drop((source, target));
     let (mut map, norm, entropic, control, optimality) = match method {
         Method::Entropic => {

@@ -1,6 +1,6 @@
 use crate::decompose::fix_signs;
 use crate::tridiagonal::{leading_pairs, scattered};
-use crate::{Eigen, LinalgError, cholesky, product, relative_floor, symmetric_eigen};
+use crate::{Eigen, LinalgError, cholesky, dot, product, relative_floor, symmetric_eigen};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
@@ -70,8 +70,14 @@ pub fn krylov_eigen(matrix: MatRef<'_, f64>, count: usize) -> Option<Eigen> {
         let (known, rest) = space.as_mut().split_at_col_mut(step);
         let known = known.as_ref();
         matmul(next.as_mut(), Accum::Replace, matrix, known.subcols(step - 1, 1), 1.0, Par::Seq);
-        // A second pass where the first has cancelled much; twice is enough (Parlett 1980, section 6-9).
-        let (mut length, mut own) = (next.norm_l2(), 0.0);
+        // What the last two hold of it is all but rounding of what is taken away; the pass over all that follows is the
+        // second for these, and twice is enough (Parlett 1980, section 6-9).
+        let mut own = dot(known.col(step - 1).try_as_col_major()?.as_slice(), next.col_as_slice(0));
+        take(&mut next, own, known.subcols(step - 1, 1));
+        if let Some(&before) = beside.last() {
+            take(&mut next, before, known.subcols(step - 2, 1));
+        }
+        let mut length = next.norm_l2();
         for _ in 0..2 {
             let (before, mut part) = (length, along.as_mut().subrows_mut(0, step));
             matmul(part.as_mut(), Accum::Replace, known.transpose(), next.as_ref(), 1.0, Par::Seq);
@@ -132,6 +138,11 @@ pub fn are_leading(matrix: MatRef<'_, f64>, found: &Eigen) -> bool {
         }
     }
     cholesky(left).is_some()
+}
+
+/// `column - by * other`.
+fn take(column: &mut Mat<f64>, by: f64, other: MatRef<'_, f64>) {
+    column.col_as_slice_mut(0).iter_mut().zip(other.col(0).iter()).for_each(|(x, other)| *x -= by * other);
 }
 
 fn scale(column: &mut Mat<f64>, by: f64) {

@@ -28,6 +28,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod basis;
+mod classes;
 mod decompose;
 mod error;
 mod leading;
@@ -45,6 +46,7 @@ mod tridiagonal;
 mod weights;
 
 pub use basis::{JointBasis, joint_basis, orthonormalize};
+pub use classes::ClassGram;
 pub use decompose::{
     Eigen, ThinSvd, extreme_eigenvalues, relative_floor, singular_values, symmetric_eigen,
     symmetric_eigenvalues, thin_svd,

@@ -143,7 +143,7 @@ fn average(rows: MatRef<'_, f64>, out: &mut [f64]) {
 
 /// The average of `x_i - about`.
 #[inline(always)]
-fn average_about(about: f64, values: &[f64]) -> f64 {
+pub(crate) fn average_about(about: f64, values: &[f64]) -> f64 {
     let (blocks, rest) = values.as_chunks::<LANES>();
     let mut sums = [0.0; LANES];
     for block in blocks {

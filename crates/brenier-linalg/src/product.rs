@@ -60,7 +60,7 @@ pub(crate) fn multiply_in_place(a: &mut Mat<f64>, b: MatRef<'_, f64>) {
 /// The Gram matrix `X X^T` of rows `[n, d]`: `[n, n]`, exactly symmetric, half the multiplications of a product.
 /// The Gram matrix of the transpose, `gram(x.transpose())`, is the scatter matrix `X^T X`.
 pub fn gram(rows: MatRef<'_, f64>) -> Mat<f64> {
-    symmetric_blocks(&[rows])
+    gram_of_parts(&[rows])
 }
 
 /// The Gram matrix of rows that lie in two matrices, `[m, d]` above `[n, d]`: `[m + n, m + n]`, exactly symmetric.
@@ -69,7 +69,7 @@ pub fn gram(rows: MatRef<'_, f64>) -> Mat<f64> {
 /// If the widths differ (a caller's mistake).
 pub fn gram_of_stack(above: MatRef<'_, f64>, below: MatRef<'_, f64>) -> Mat<f64> {
     assert_eq!(above.ncols(), below.ncols(), "widths of stacked rows");
-    symmetric_blocks(&[above, below])
+    gram_of_parts(&[above, below])
 }
 
 /// `A_1^T B_1 + A_2^T B_2` with `A = [A_1; A_2]`, `[k, m]`, in two matrices and `B`, `[k, n]`, in one: `[m, n]`.
@@ -111,10 +111,18 @@ fn sum_of_products(terms: &[(MatRef<'_, f64>, MatRef<'_, f64>)]) -> Mat<f64> {
     out
 }
 
-/// The Gram matrix of stacked parts, a block of the upper triangle at a time.
-fn symmetric_blocks(parts: &[MatRef<'_, f64>]) -> Mat<f64> {
+/// The Gram matrix of stacked parts.
+fn gram_of_parts(parts: &[MatRef<'_, f64>]) -> Mat<f64> {
     let n = parts.iter().map(|part| part.nrows()).sum::<usize>();
     let mut out = Mat::zeros(n, n);
+    upper_gram(parts, out.as_mut(), Accum::Replace);
+    mirror(&mut out);
+    out
+}
+
+/// Puts in the upper triangle of `out`, or adds to it, that of the Gram matrix of stacked parts, a block at a time.
+pub(crate) fn upper_gram(parts: &[MatRef<'_, f64>], mut out: MatMut<'_, f64>, how: Accum) {
+    let n = out.nrows();
     let mut blocks = Vec::new();
     let (mut right, mut left_of) = (out.as_mut(), 0);
     for strip in strips(parts) {
@@ -133,8 +141,8 @@ fn symmetric_blocks(parts: &[MatRef<'_, f64>]) -> Mat<f64> {
     }
     let one = |(block, a, b, diagonal): (MatMut<'_, f64>, MatRef<'_, f64>, MatRef<'_, f64>, bool)| {
         let (upper, all) = (BlockStructure::TriangularUpper, BlockStructure::Rectangular);
-        let how = if diagonal { upper } else { all };
-        triangular::matmul(block, how, Accum::Replace, a, all, b.transpose(), all, 1.0, Par::Seq);
+        let of_block = if diagonal { upper } else { all };
+        triangular::matmul(block, of_block, how, a, all, b.transpose(), all, 1.0, Par::Seq);
     };
     let width = parts.first().map_or(0, |part| part.ncols());
     if n.saturating_mul(n).saturating_mul(width) < PARALLEL_FROM {
@@ -142,8 +150,6 @@ fn symmetric_blocks(parts: &[MatRef<'_, f64>]) -> Mat<f64> {
     } else {
         blocks.into_par_iter().for_each(one);
     }
-    mirror(&mut out);
-    out
 }
 
 /// The rows of all parts, so many at a time that lie in one.
@@ -156,7 +162,7 @@ fn strips<'a>(parts: &[MatRef<'a, f64>]) -> impl Iterator<Item = MatRef<'a, f64>
 }
 
 /// The lower triangle becomes what the upper one is, a block at a time: lines that lie apart are read together.
-fn mirror(matrix: &mut Mat<f64>) {
+pub(crate) fn mirror(matrix: &mut Mat<f64>) {
     let n = matrix.nrows();
     for from in (0..n).step_by(BLOCK) {
         for to in (from..n).step_by(BLOCK) {

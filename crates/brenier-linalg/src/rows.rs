@@ -60,7 +60,7 @@ impl<'a> Rows<'a> {
         Ok((Self(rows, None), mean))
     }
 
-    fn enough(needed: usize, rows: MatRef<'_, f64>) -> Result<(), LinalgError> {
+    pub(crate) fn enough(needed: usize, rows: MatRef<'_, f64>) -> Result<(), LinalgError> {
         if rows.nrows() < needed.max(1) {
             return Err(LinalgError::TooFewRows { needed: needed.max(1), found: rows.nrows() });
         }

@@ -7,7 +7,7 @@ use crate::joint::OfRows;
 use crate::leace::leace;
 use crate::made::{Made, between, norm_beside};
 use crate::mixture_ot::{MixtureOt, mixture_ot};
-use crate::pair::{Pair, checked, checked_pair};
+use crate::pair::{Pair, checked, checked_pair, scanned_pair};
 use crate::pca_ot::{PcaOt, axes, pca_ot};
 use crate::ppca::latent_gaussian;
 use crate::samples::{HeldOut, Kept, Samples};
@@ -71,7 +71,14 @@ fn fit_here(
 ) -> Result<Fit, TransportError> {
     options.check()?;
     let (source, target) = (Kept::new(Side::Source, source)?, Kept::new(Side::Target, target)?);
-    let pair = checked_pair(source.samples(), target.samples(), method.least_rows())?;
+    // Two methods have no quick route through one Gram matrix.
+    let quick = !matches!(method, Method::Entropic | Method::Whitening);
+    let (samples, least) = ((source.samples(), target.samples()), method.least_rows());
+    let (pair, gram) = if quick {
+        scanned_pair(samples.0, samples.1, least)?
+    } else {
+        (checked_pair(samples.0, samples.1, least)?, None)
+    };
     let held_out = held_out
         .0
         .map(|(source, target)| {
@@ -83,9 +90,7 @@ fn fit_here(
         })
         .transpose()?;
 
-    // The quick route through one Gram matrix takes every row for as much as the next, and two methods have none.
-    let quick = !pair.weighted() && !matches!(method, Method::Entropic | Method::Whitening);
-    let span = if quick { Span::new(&pair) } else { None };
+    let span = gram.and_then(|gram| Span::of(&pair, gram));
     // The distance before the map needs no map.
     let in_span = span.as_ref().filter(|_| matches!(method, Method::PcaOt | Method::Gated | Method::Ot));
     let (made, before) = rayon::join(

@@ -1,7 +1,8 @@
 //! What a fit is given: rows of two classes, checked.
 
 use crate::{Samples, Side, TransportError};
-use brenier_linalg::{LinalgError, Rows, mean};
+use brenier_linalg::{ClassGram, LinalgError, Rows, mean};
+use faer::Mat;
 
 /// Largest magnitude of an input: sums of its fourth power over any number of rows stay finite.
 pub(crate) const LIMIT: f64 = 1e60;
@@ -83,6 +84,36 @@ pub(crate) fn checked_pair<'a>(
     let pair = Pair { source, target, means: [of_source, of_target] };
     pair.same_width(Side::Target, pair.target)?;
     Ok(pair.without_equal_weights()?)
+}
+
+/// The same and, where a fit may take the quick route, the Gram matrix of its [`Span`](crate::span::Span), all found in one
+/// pass. Without that matrix for rows with weights, and for as many rows as columns or more.
+pub(crate) fn scanned_pair<'a>(
+    source: Samples<'a>,
+    target: Samples<'a>,
+    least: usize,
+) -> Result<(Pair<'a>, Option<Mat<f64>>), TransportError> {
+    if let Some((pair, gram)) = scan(source, target, least) {
+        return Ok((pair, Some(gram)));
+    }
+    let pair = checked_pair(source, target, least)?;
+    // Weights that were all one number are none.
+    Ok(match scan(pair.source.into(), pair.target.into(), least) {
+        Some((pair, gram)) => (pair, Some(gram)),
+        None => (pair, None),
+    })
+}
+
+/// None for rows that it is not for, or that [`checked_pair`] has to look at more closely.
+fn scan<'a>(source: Samples<'a>, target: Samples<'a>, least: usize) -> Option<(Pair<'a>, Mat<f64>)> {
+    let (n_s, n_t) = (source.rows().nrows(), target.rows().nrows());
+    let weighted = source.weights().is_some() || target.weights().is_some();
+    if weighted || n_s.min(n_t) < least || n_s + n_t >= source.rows().ncols() {
+        return None;
+    }
+    let ClassGram { rows: [source, target], means, gram } =
+        ClassGram::within(LIMIT, source.rows(), target.rows()).ok()??;
+    Some((Pair { source, target, means }, gram))
 }
 
 /// Rows, and their weights if they have any, that a fit can work with.

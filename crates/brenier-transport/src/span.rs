@@ -6,9 +6,7 @@
 //! out of the rows once, at the end. No copy of the rows is made, centred or other.
 
 use crate::pair::Pair;
-use brenier_linalg::{
-    dot, gram_of_stack, product, squared_norm, stack_transpose_product, sum, transpose_product,
-};
+use brenier_linalg::{dot, product, squared_norm, stack_transpose_product, sum, transpose_product};
 use brenier_map::Symmetric;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::prelude::ReborrowMut;
@@ -30,8 +28,10 @@ pub(crate) struct Span<'a> {
     pub target_mean: Vec<f64>,
     /// Of the source's `z`, the target's `z` and the gap, in this order. `[n + 1, n + 1]`.
     pub gram: Mat<f64>,
-    /// What rounding may have put into an entry of it.
+    /// What rounding may have put into an entry of it,
     noise: f64,
+    /// and into a sum of rows, each times at most 1, of which the mean should cancel.
+    of_lift: f64,
 }
 
 /// A map in these coordinates: `m_s + e` goes to `m_s + offset + e + U V^T e`, where `V^T e` are inner products.
@@ -56,53 +56,17 @@ impl Spanned {
 }
 
 impl<'a> Span<'a> {
-    /// None where there are no fewer rows than columns, or where a class hardly varies beside its mean.
-    pub(crate) fn new(pair: &Pair<'a>) -> Option<Self> {
+    /// With the Gram matrix of the pair ([`ClassGram`](brenier_linalg::ClassGram)); none where a class hardly varies beside its mean.
+    pub(crate) fn of(pair: &Pair<'a>, gram: Mat<f64>) -> Option<Self> {
         let (source, target) = (pair.source.view(), pair.target.view());
-        let (n_s, n_t) = (source.nrows(), target.nrows());
-        if n_s + n_t >= pair.dim() {
-            return None;
-        }
         let [source_mean, target_mean] = pair.means.clone();
-        let raw = gram_of_stack(source, target);
-        let n = n_s + n_t;
-        let largest = (0..n).map(|i| raw[(i, i)]).fold(0.0, f64::max);
-
-        // Inner products with the means of both classes, and of these among themselves, are averages of entries.
-        let classes = [(0, n_s), (n_s, n_t)];
-        let average = |from: usize, count: usize, of: &[f64]| sum(&of[from..from + count]) / count as f64;
-        let with: [Vec<f64>; 2] = classes.map(|(from, count)| {
-            (0..n).map(|j| average(from, count, raw.col_as_slice(j))).collect::<Vec<_>>()
-        });
-        let means = classes.map(|(from, count)| [0, 1].map(|class| average(from, count, &with[class])));
-        let class = |i: usize| usize::from(i >= n_s);
-        let gap: f64 = source_mean.iter().zip(&target_mean).map(|(s, t)| (t - s) * (t - s)).sum();
-        let along = |i: usize| {
-            let own = class(i);
-            (with[1][i] - with[0][i]) - (means[own][1] - means[own][0])
-        };
-        let mut gram = Mat::zeros(n + 1, n + 1);
-        for j in 0..n {
-            let own = class(j);
-            let (raw, column) = (raw.col_as_slice(j), gram.col_as_slice_mut(j));
-            for (other, (from, count)) in classes.into_iter().enumerate() {
-                let places = from..from + count;
-                let rest = column[places.clone()].iter_mut().zip(&raw[places.clone()]);
-                for ((entry, raw), with_own) in rest.zip(&with[own][places]) {
-                    // The sum of the two is the same from both sides: the matrix is symmetric to the last bit.
-                    *entry = raw - (with_own + with[other][j]) + means[own][other];
-                }
-            }
-            column[n] = along(j);
-        }
-        for j in 0..n {
-            gram[(j, n)] = gram[(n, j)];
-        }
-        gram[(n, n)] = gap;
-        let noise = 2.0 * f64::EPSILON * largest;
-        let span = Self { source, target, source_mean, target_mean, gram, noise };
+        let n = source.nrows() + target.nrows();
+        let largest = (0..=n).map(|i| gram[(i, i)]).fold(0.0, f64::max);
+        let length = |mean: &[f64]| dot(mean, mean).sqrt();
+        let farthest = length(&source_mean).max(length(&target_mean)) + largest.sqrt();
+        let (noise, of_lift) = (2.0 * f64::EPSILON * largest, f64::EPSILON * farthest);
+        let span = Self { source, target, source_mean, target_mean, gram, noise, of_lift };
         let (of_source, of_target, _) = span.blocks();
-        // Classes that hardly vary beside their means are lost in the rounding of these.
         (span.resolves(trace(of_source)) && span.resolves(trace(of_target))).then_some(span)
     }
 
@@ -135,7 +99,8 @@ impl<'a> Span<'a> {
     /// Whether an eigenvalue of the scatter of these rows stands so far above rounding that a decomposition of the
     /// Gram matrix is as good as one of the rows.
     pub(crate) fn resolves(&self, eigenvalue: f64) -> bool {
-        self.noise * (self.rows() as f64).sqrt() <= ACCURACY * eigenvalue
+        let root = (self.rows() as f64).sqrt();
+        self.noise * root <= ACCURACY * eigenvalue && self.of_lift * root <= ACCURACY * eigenvalue.sqrt()
     }
 
     /// Inner products of source rows (about their mean) with each other, of target rows, and of target with source.
@@ -269,10 +234,10 @@ mod tests {
     use super::*;
     use crate::certificate::measure;
     use crate::gate::gate_along;
+    use crate::pair::scanned_pair;
     use crate::pca_ot::pca_ot;
     use crate::span_ot::{SpanOt, span_ot};
     use crate::{Covariance, FitOptions, GateOptions, Gaussian, Pooling, Quality, Shift, Shrinkage, monge};
-    use brenier_linalg::Rows;
     use brenier_map::{Affine, RowMap};
 
     fn rows(n: usize, d: usize, seed: usize, mean: f64) -> Mat<f64> {
@@ -310,8 +275,8 @@ mod tests {
     #[test]
     fn the_span_gives_the_map_and_the_measures_that_the_rows_give() {
         let (source, target, fresh) = (rows(17, 90, 1, 2.0), rows(23, 90, 2, -1.0), rows(9, 90, 3, 0.5));
-        let pair = Pair::new(Rows::new(source.as_ref()).unwrap(), Rows::new(target.as_ref()).unwrap());
-        let span = Span::new(&pair).expect("more columns than rows");
+        let (pair, gram) = scanned_pair(source.as_ref().into(), target.as_ref().into(), 1).unwrap();
+        let span = Span::of(&pair, gram.expect("more columns than rows")).expect("rows near zero");
         let covariance = Covariance::Sample;
         for (reg, shrinkage) in [
             (0.0, Shrinkage::Fixed(0.0)),
@@ -350,8 +315,8 @@ mod tests {
     #[test]
     fn principal_components_of_the_span_are_those_of_the_rows() {
         let (source, target) = (rows(17, 90, 1, 2.0), rows(23, 90, 2, -1.0));
-        let pair = Pair::new(Rows::new(source.as_ref()).unwrap(), Rows::new(target.as_ref()).unwrap());
-        let span = Span::new(&pair).expect("more columns than rows");
+        let (pair, gram) = scanned_pair(source.as_ref().into(), target.as_ref().into(), 1).unwrap();
+        let span = Span::of(&pair, gram.expect("more columns than rows")).expect("rows near zero");
         for (pooling, shift) in [(Pooling::Rows, Shift::Subspace), (Pooling::Classes, Shift::Full)] {
             let options = FitOptions { components: 3, pooling, shift, ..FitOptions::default() };
             let quick = pca_ot(&pair, Some(&span), &options, true).unwrap();
@@ -371,8 +336,8 @@ mod tests {
     #[test]
     fn a_gated_map_is_measured_in_the_span_as_on_the_rows() {
         let (source, target) = (rows(17, 90, 1, 0.4), rows(23, 90, 2, 0.1));
-        let pair = Pair::new(Rows::new(source.as_ref()).unwrap(), Rows::new(target.as_ref()).unwrap());
-        let span = Span::new(&pair).expect("more columns than rows");
+        let (pair, gram) = scanned_pair(source.as_ref().into(), target.as_ref().into(), 1).unwrap();
+        let span = Span::of(&pair, gram.expect("more columns than rows")).expect("rows near zero");
         for shift in [Shift::Subspace, Shift::Full] {
             let gate = GateOptions { temperature: 3.0, ..GateOptions::default() };
             let options = FitOptions { components: 3, shift, gate, ..FitOptions::default() };
@@ -402,7 +367,7 @@ mod tests {
             far
         };
         let (source, target) = (far(1), far(2));
-        let pair = Pair::new(Rows::new(source.as_ref()).unwrap(), Rows::new(target.as_ref()).unwrap());
-        assert!(Span::new(&pair).is_none());
+        let (pair, gram) = scanned_pair(source.as_ref().into(), target.as_ref().into(), 1).unwrap();
+        assert!(Span::of(&pair, gram.expect("more columns than rows")).is_none());
     }
 }

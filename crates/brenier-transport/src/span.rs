@@ -359,14 +359,28 @@ mod tests {
         }
     }
 
+    fn far(seed: usize, by: f64) -> Mat<f64> {
+        let mut far = rows(12, 60, seed, 0.0);
+        far.as_mut().col_iter_mut().for_each(|column| column.iter_mut().for_each(|x| *x += by));
+        far
+    }
+
+    #[test]
+    fn a_mean_far_from_zero_costs_the_span_nothing_that_shows() {
+        let (source, target) = (far(1, 1e4), far(2, 1e4));
+        let (pair, gram) = scanned_pair(source.as_ref().into(), target.as_ref().into(), 1).unwrap();
+        let span = Span::of(&pair, gram.expect("more columns than rows")).expect("a spread that shows");
+        let options = FitOptions { components: 2, ..FitOptions::default() };
+        let quick = pca_ot(&pair, Some(&span), &options, true).unwrap();
+        assert!(quick.spanned.is_some());
+        let careful = pca_ot(&pair, None, &options, true).unwrap();
+        close(&quick.axes.basis, &careful.axes.basis, 1e-10);
+        close(&quick.axes.source, &careful.axes.source, 1e-10);
+    }
+
     #[test]
     fn a_mean_that_drowns_the_spread_is_left_to_the_careful_way() {
-        let far = |seed| {
-            let mut far = rows(12, 60, seed, 0.0);
-            far.as_mut().col_iter_mut().for_each(|column| column.iter_mut().for_each(|x| *x += 1e7));
-            far
-        };
-        let (source, target) = (far(1), far(2));
+        let (source, target) = (far(1, 1e7), far(2, 1e7));
         let (pair, gram) = scanned_pair(source.as_ref().into(), target.as_ref().into(), 1).unwrap();
         assert!(Span::of(&pair, gram.expect("more columns than rows")).is_none());
     }

@@ -56,7 +56,8 @@ impl Spanned {
 }
 
 impl<'a> Span<'a> {
-    /// With the Gram matrix of the pair ([`ClassGram`](brenier_linalg::ClassGram)); none where a class hardly varies beside its mean.
+    /// With the Gram matrix of the pair ([`ClassGram`](brenier_linalg::ClassGram)); none where a class hardly varies beside
+    /// its mean, or beside the gap.
     pub(crate) fn of(pair: &Pair<'a>, gram: Mat<f64>) -> Option<Self> {
         let (source, target) = (pair.source.view(), pair.target.view());
         let [source_mean, target_mean] = pair.means.clone();

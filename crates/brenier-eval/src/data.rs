@@ -47,9 +47,9 @@ impl StudyData {
     /// A required file that is missing, a file that is empty or broken, answers of which none belongs to a prompt.
     pub fn read(dir: &Path) -> Result<Self, EvalError> {
         if !dir.is_dir() {
-            let mend =
+            let hint =
                 "expected a directory with source_train.jsonl, target_train.jsonl and the rest of a study";
-            return Err(EvalError::MissingFile { path: dir.to_owned(), mend: mend.to_owned() });
+            return Err(EvalError::MissingFile { path: dir.to_owned(), hint: hint.to_owned() });
         }
         let mut data = Self::default();
         let mut reader = Reader { dir, sha256: &mut data.sha256 };
@@ -81,8 +81,8 @@ impl Reader<'_> {
     }
 
     fn prompts(&mut self, name: &str) -> Result<Vec<Prompt>, EvalError> {
-        let mend = "a study needs source_{train,val,test}.jsonl and target_{train,val,test}.jsonl";
-        let missing = || EvalError::MissingFile { path: self.dir.join(name), mend: mend.to_owned() };
+        let hint = "a study needs source_{train,val,test}.jsonl and target_{train,val,test}.jsonl";
+        let missing = || EvalError::MissingFile { path: self.dir.join(name), hint: hint.to_owned() };
         let path = self.optional(name)?.ok_or_else(missing)?;
         Ok(read_prompts(&path, PromptFormat::Jsonl)?)
     }

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum EvalError {
     /// A file that a study needs.
-    #[error("{} not found: {mend}", path.display())]
+    #[error("{} not found: {hint}", path.display())]
     MissingFile {
         /// The file.
         path: PathBuf,
         /// What belongs there.
-        mend: String,
+        hint: String,
     },
     /// A file that the system does not let us read or write.
     #[error("{}: {source}", path.display())]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use brenier_residual::ResidualError;
 
 /// Errors of this crate. Each is one line: the file, the tensor or the line; what was expected and what was
-/// found; the mend.
+/// found; the hint.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
@@ -18,12 +18,12 @@ pub enum ModelError {
         source: std::io::Error,
     },
     /// A file that a model directory must have.
-    #[error("{} not found: {mend}", shown(path))]
+    #[error("{} not found: {hint}", shown(path))]
     NotFound {
         /// The file.
         path: PathBuf,
         /// What the file is for and how to get it.
-        mend: String,
+        hint: String,
     },
     /// A file that is not JSON, or not the JSON it should be.
     #[error("{} is not valid JSON: {}", shown(path), one_line(&source.to_string()))]
@@ -111,7 +111,7 @@ pub enum ModelError {
         found: String,
     },
     /// A text file with a line (or record) that cannot be used.
-    #[error("{}, line {line}: expected {expected}, found {found}; {mend}", shown(path))]
+    #[error("{}, line {line}: expected {expected}, found {found}; {hint}", shown(path))]
     Line {
         /// The file, `-` for standard input.
         path: PathBuf,
@@ -122,7 +122,7 @@ pub enum ModelError {
         /// What stands there.
         found: String,
         /// What to do about it.
-        mend: String,
+        hint: String,
     },
     /// A record of a JSON array that cannot be used.
     #[error("{}, record {record}: expected {expected}, found {found}", shown(path))]

@@ -61,8 +61,8 @@ impl TextFile {
                 let line = 1 + bytes.iter().take(sound).filter(|b| **b == b'\n').count();
                 let found = bytes.get(sound).map_or(String::new(), |b| format!("the byte 0x{b:02x}"));
                 let expected = "UTF-8 text".to_owned();
-                let mend = "save the file as UTF-8".to_owned();
-                Err(ModelError::Line { path, line, expected, found, mend })
+                let hint = "save the file as UTF-8".to_owned();
+                Err(ModelError::Line { path, line, expected, found, hint })
             }
         }
     }
@@ -74,13 +74,13 @@ impl TextFile {
     }
 
     /// An error about a line.
-    pub(crate) fn at(&self, line: usize, expected: &str, found: &str, mend: &str) -> ModelError {
+    pub(crate) fn at(&self, line: usize, expected: &str, found: &str, hint: &str) -> ModelError {
         ModelError::Line {
             path: self.path.clone(),
             line,
             expected: expected.to_owned(),
             found: excerpt(found),
-            mend: mend.to_owned(),
+            hint: hint.to_owned(),
         }
     }
 

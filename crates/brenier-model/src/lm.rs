@@ -69,9 +69,9 @@ impl LanguageModel {
         }
         let config_path = dir.join("config.json");
         if !config_path.exists() {
-            let mend =
+            let hint =
                 "expected a Hugging Face model directory with config.json, tokenizer.json and safetensors";
-            return Err(ModelError::NotFound { path: config_path, mend: mend.to_owned() });
+            return Err(ModelError::NotFound { path: config_path, hint: hint.to_owned() });
         }
         let config = Config::read(&config_path)?;
         let mut checkpoint = Checkpoint::open(dir, device, dtype)?;
@@ -199,8 +199,8 @@ impl LanguageModel {
 
     /// A file that could not be used when the model was loaded, and now can.
     fn changed(&self, file: &str) -> ModelError {
-        let mend = "it was not there (or broken) when the model was loaded; load the model again".to_owned();
-        ModelError::NotFound { path: self.dir.join(file), mend }
+        let hint = "it was not there (or broken) when the model was loaded; load the model again".to_owned();
+        ModelError::NotFound { path: self.dir.join(file), hint }
     }
 }
 

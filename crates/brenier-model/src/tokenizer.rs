@@ -41,7 +41,7 @@ impl Tokenizer {
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(ModelError::NotFound { mend: mend(&path), path });
+                return Err(ModelError::NotFound { hint: hint(&path), path });
             }
             Err(source) => return Err(ModelError::Io { path, source }),
         };
@@ -118,7 +118,7 @@ fn failed(action: &'static str, e: &tokenizers::Error) -> ModelError {
 }
 
 /// A directory with a sentencepiece model alone is the usual reason for a missing file.
-fn mend(path: &Path) -> String {
+fn hint(path: &Path) -> String {
     if path.with_file_name("tokenizer.model").exists() {
         "only tokenizer.model lies beside it; convert it once with \
          transformers.AutoTokenizer.from_pretrained(dir).save_pretrained(dir)"

@@ -191,7 +191,7 @@ pub(crate) fn weight_files(dir: &Path) -> Result<(PathBuf, Vec<PathBuf>), ModelE
     if !index.exists() {
         return Err(ModelError::NotFound {
             path: single,
-            mend: format!("expected {SINGLE} or {INDEX}; convert other formats to safetensors"),
+            hint: format!("expected {SINGLE} or {INDEX}; convert other formats to safetensors"),
         });
     }
     let object = read_object(&index)?;

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     check(bytes);
-    if let Some(bytes) = mended(bytes) {
+    if let Some(bytes) = repaired(bytes) {
         check(&bytes);
     }
 });
@@ -38,16 +38,16 @@ fn use_up(map: &RowMap) {
 
 /// The same header and data with the header's length set to where the last `}}` ends, and as much data as the header
 /// announces.
-fn mended(bytes: &[u8]) -> Option<Vec<u8>> {
+fn repaired(bytes: &[u8]) -> Option<Vec<u8>> {
     let body = bytes.get(8..)?;
     let end = 2 + body.windows(2).rposition(|pair| pair == b"}}")?;
     let header: serde_json::Value = serde_json::from_slice(&body[..end]).ok()?;
     let ends = header.as_object()?.values().filter_map(|tensor| tensor.get("data_offsets")?.get(1)?.as_u64());
     let announced = ends.max().unwrap_or(0);
-    let mut mended = (end as u64).to_le_bytes().to_vec();
-    mended.extend(body);
+    let mut repaired = (end as u64).to_le_bytes().to_vec();
+    repaired.extend(body);
     if announced < 1 << 16 {
-        mended.resize(8 + end + announced as usize, 0);
+        repaired.resize(8 + end + announced as usize, 0);
     }
-    Some(mended)
+    Some(repaired)
 }

@@ -96,7 +96,7 @@ fn objects(file: &TextFile, expected: &str) -> Result<Vec<(usize, Object)>, Mode
         .map(|(line, text)| match serde_json::from_str(text) {
             Ok(Value::Object(object)) => Ok((line, object)),
             Ok(other) => Err(file.at(line, expected, &kind(&other), "write one object a line")),
-            Err(e) => Err(file.at(line, expected, &reason(&e), "mend the line or take it out")),
+            Err(e) => Err(file.at(line, expected, &reason(&e), "correct the line or remove it")),
         })
         .collect()
 }
@@ -154,8 +154,8 @@ fn table(file: &TextFile, column: &str) -> Result<Vec<Prompt>, ModelError> {
             return Err(file.at(line, &expected, "nothing", "fill it in or take the record out"));
         }
         if reader_ran_over(file, &record) {
-            let mend = "close the quote of this record";
-            return Err(file.at(line, "every quoted field to be closed", "the end of the file", mend));
+            let hint = "close the quote of this record";
+            return Err(file.at(line, "every quoted field to be closed", "the end of the file", hint));
         }
         let text = match context.map(|i| cell(&record, i)).filter(|c| !c.is_empty()) {
             Some(context) => format!("{context}\n\n---\n\n{text}"),
@@ -176,7 +176,7 @@ fn csv_error(file: &TextFile, e: &csv::Error) -> ModelError {
             &len.to_string(),
             "quote fields that hold commas",
         ),
-        _ => file.at(line_of(file, e.position()), "a CSV record", &e.to_string(), "mend the record"),
+        _ => file.at(line_of(file, e.position()), "a CSV record", &e.to_string(), "correct the record"),
     }
 }
 
@@ -207,7 +207,7 @@ fn alpaca(file: &TextFile) -> Result<Vec<Prompt>, ModelError> {
         return file.not_empty(Vec::new(), EXPECTED);
     }
     let array: Vec<Value> = serde_json::from_str(&file.text).map_err(|e| {
-        file.at(e.line(), EXPECTED, &reason(&e), "mend it there; a file of one object a line is jsonl")
+        file.at(e.line(), EXPECTED, &reason(&e), "correct it there; a file of one object a line is jsonl")
     })?;
     let mut prompts = Vec::with_capacity(array.len());
     for (i, value) in array.into_iter().enumerate() {

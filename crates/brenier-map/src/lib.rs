@@ -54,14 +54,11 @@
 
 mod affine;
 mod algebra;
-mod block;
-mod columns;
 pub mod container;
+mod coordinates;
 mod error;
 mod file;
 mod gate;
-mod kernel;
-mod lanes;
 mod map;
 mod mixture;
 mod tensors;

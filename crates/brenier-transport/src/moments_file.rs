@@ -1,4 +1,4 @@
-use crate::TransportError;
+use crate::error::TransportError;
 use brenier_linalg::{Moments, MomentsParts};
 use brenier_map::MapError;
 use brenier_map::container::{Format, Reader, Writer, read_whole, write_whole};

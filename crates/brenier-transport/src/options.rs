@@ -1,4 +1,9 @@
-use crate::{Blur, BootstrapOptions, Covariance, MixtureOptions, Shrinkage, SlicedOptions, TransportError};
+use crate::certificate::bootstrap::BootstrapOptions;
+use crate::certificate::sliced::SlicedOptions;
+use crate::error::TransportError;
+use crate::gaussian::mixture::fit::MixtureOptions;
+use crate::methods::entropic::Blur;
+use brenier_linalg::{Covariance, Shrinkage};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 

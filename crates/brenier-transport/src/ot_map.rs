@@ -1,7 +1,9 @@
-use crate::{
-    Certificate, Covariance, Fit, FitOptions, GateOptions, Method, Pooling, Samples, Shift, Shrinkage,
-    TransportError, fit,
-};
+use crate::certificate::Certificate;
+use crate::error::TransportError;
+use crate::fit::{Fit, fit};
+use crate::options::{FitOptions, GateOptions, Method, Pooling, Shift};
+use crate::samples::Samples;
+use brenier_linalg::{Covariance, Shrinkage};
 use brenier_map::RowMap;
 use faer::{Mat, MatRef};
 

@@ -382,8 +382,8 @@ fn shrinkage_and_resamples_are_those_of_the_weights() {
             let intensity = |rows: &Mat<f64>, w: &[f64]| {
                 let rows = Rows::new(rows.as_ref()).unwrap().with_weights(w).unwrap();
                 let centred = center(rows, &mean(rows));
-                let plain = shrinkage.intensity(centred.as_ref()).unwrap();
-                let found = shrinkage.weighted_intensity(centred.as_ref(), rows.weights()).unwrap();
+                let plain = shrinkage.intensity(centred.as_ref(), None, centred.ncols()).unwrap();
+                let found = shrinkage.intensity(centred.as_ref(), rows.weights(), centred.ncols()).unwrap();
                 assert!((found - plain).abs() > 1e-6, "else the test says nothing");
                 found
             };

@@ -85,7 +85,7 @@ pub fn orthonormalize(mut columns: Mat<f64>) -> Result<Mat<f64>, LinalgError> {
     Ok(columns)
 }
 
-/// Whether every eigenvalue lies above this share of their sum, and so of the largest, as a Cholesky factor proves in less
+/// Whether every eigenvalue lies above this share of their sum, and so of the largest, as a Cholesky factor shows in less
 /// time and room than a decomposition takes.
 fn is_above(matrix: &Mat<f64>, share: f64) -> bool {
     let mut left = matrix.clone();

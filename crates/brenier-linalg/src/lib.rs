@@ -54,7 +54,8 @@ pub use parts::MomentsParts;
 pub use pca::{Pca, pca, pca_of_factor};
 pub use positive::{cholesky, lower_inverse};
 pub use product::{
-    gram, gram_of_stack, product, product_with_transpose, stack_transpose_product, transpose_product,
+    add_product, gram, gram_of_stack, product, product_with_transpose, stack_transpose_product,
+    transpose_product,
 };
 pub use roots::{Root, symmetric_inverse_root, symmetric_root, symmetrize};
 pub use rows::Rows;

@@ -57,6 +57,14 @@ pub(crate) fn multiply_in_place(a: &mut Mat<f64>, b: MatRef<'_, f64>) {
     }
 }
 
+/// Adds `A B` to a matrix, on the calling thread. `a`: `[m, k]`, `b`: `[k, n]`, `to`: `[m, n]`.
+///
+/// # Panics
+/// As [`product`].
+pub fn add_product(to: &mut Mat<f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>) {
+    matmul(to.as_mut(), Accum::Add, a, b, 1.0, Par::Seq);
+}
+
 /// The Gram matrix `X X^T` of rows `[n, d]`: `[n, n]`, exactly symmetric, half the multiplications of a product.
 /// The Gram matrix of the transpose, `gram(x.transpose())`, is the scatter matrix `X^T X`.
 pub fn gram(rows: MatRef<'_, f64>) -> Mat<f64> {

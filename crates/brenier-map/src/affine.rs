@@ -152,29 +152,25 @@ impl Affine {
             matmul(out.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
             out
         };
-        let each = |x: &mut Mat<f64>, f: &dyn Fn(usize, f64) -> f64| {
-            (0..x.ncols())
-                .for_each(|i| x.col_as_slice_mut(i).iter_mut().enumerate().for_each(|(j, x)| *x = f(j, *x)));
-        };
         match self {
             Affine::LowRank(map) => {
-                each(&mut x, &|j, x| x - map.mean[j]);
+                each(&mut x, |j, x| x - map.mean[j]);
                 let z = product(map.v.transpose(), x.as_ref());
                 let (grow, constant) = (map.scale - 1.0, map.constant());
-                each(&mut x, &|j, x| grow * x + constant[j]);
+                each(&mut x, |j, x| grow * x + constant[j]);
                 add(&mut x, map.u.as_ref(), z.as_ref());
                 x
             }
             Affine::Symmetric(map) => {
-                each(&mut x, &|j, x| x - map.mean[j]);
+                each(&mut x, |j, x| x - map.mean[j]);
                 let z = product(map.core.as_ref(), product(map.basis.transpose(), x.as_ref()).as_ref());
                 let grow = map.scale - 1.0;
-                each(&mut x, &|j, x| grow * x + (grow * map.mean[j] + map.offset[j]));
+                each(&mut x, |j, x| grow * x + (grow * map.mean[j] + map.offset[j]));
                 add(&mut x, map.basis.as_ref(), z.as_ref());
                 x
             }
             Affine::Diagonal(map) => {
-                each(&mut x, &|j, x| match &map.range {
+                each(&mut x, |j, x| match &map.range {
                     // A NaN is in no range, and stays what it is.
                     Some((lo, hi)) if !(lo[j] < x && x < hi[j]) => 0.0,
                     _ => (map.weight[j] - 1.0) * x + map.bias[j],
@@ -188,7 +184,7 @@ impl Affine {
             }
             Affine::Mixture(map) => {
                 let steps: Vec<Vec<f64>> = (0..x.ncols()).map(|i| map.row_step(x.col_as_slice(i))).collect();
-                each(&mut x, &|j, _| map.offset[j]);
+                each(&mut x, |j, _| map.offset[j]);
                 add(
                     &mut x,
                     map.u.as_ref(),
@@ -237,6 +233,13 @@ impl Affine {
             }
             Affine::Mixture(map) => map.check(),
         }
+    }
+}
+
+/// Replaces every value by what `f` makes of its row and itself.
+fn each(x: &mut Mat<f64>, f: impl Fn(usize, f64) -> f64) {
+    for i in 0..x.ncols() {
+        x.col_as_slice_mut(i).iter_mut().enumerate().for_each(|(j, x)| *x = f(j, *x));
     }
 }
 

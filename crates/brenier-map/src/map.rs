@@ -9,7 +9,7 @@ use crate::error::MapError;
 use crate::gate::Gate;
 
 /// Rows mapped at once by a thread: what it holds beside the rows is two blocks of so many in f64 at most.
-const BLOCK: usize = 16;
+const BLOCK: usize = 24;
 
 /// Above this rank matrix products are the faster way.
 const FEW: usize = 16;

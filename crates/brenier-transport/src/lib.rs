@@ -1,5 +1,5 @@
-//! Maps that carry one set of activations onto another: Gaussian optimal transport, its baselines, and what can be
-//! proved about each fit.
+//! Maps that carry one set of activations onto another: Gaussian optimal transport, its baselines, and a
+//! certificate of each fit.
 //!
 //! [`fit`] takes a [`Method`], the source rows (the behaviour to be changed), the target rows (the behaviour wanted)
 //! and [`FitOptions`], and gives a [`Fit`]: a [`RowMap`](brenier_map::RowMap) and its [`Certificate`].
@@ -57,7 +57,7 @@
 //! - AcT's least deviation, 1e-4, is an absolute number, as published: rescale very small activations.
 //! - Weights are importance, not counts: a weight of 2 is a row taken twice wherever covariances are divided by `n`, but
 //!   the unbiased divisor, estimated shrinkages, BIC and the prior of a mixture know that it was seen once.
-//! - Push-forward alone proves nothing: read symmetry, positivity and the cost with it.
+//! - Push-forward alone makes no map the optimal one: read symmetry, positivity and the cost with it.
 //!
 //! # Example
 //! ```

@@ -103,16 +103,20 @@ pub(crate) fn optimal(between: &Between) -> Result<Optimal, TransportError> {
         }
         gram(half.as_ref())
     };
-    let mut eigenvalues = symmetric_eigenvalues(inner.as_ref())?;
+    let eigenvalues = inner.clone();
     let mut matrix = range.beside_identity(inner);
     symmetrize(&mut matrix);
+    let (measured, eigenvalues) = rayon::join(
+        || between.measure(matrix.as_ref(), range),
+        || symmetric_eigenvalues(eigenvalues.as_ref()),
+    );
+    let ((mut optimality, sizes), mut eigenvalues) = (measured?, eigenvalues?);
     if kept < between.rank() {
         eigenvalues.push(1.0);
     }
     if between.rest() > 0.0 {
         eigenvalues.push(between.scale());
     }
-    let (mut optimality, sizes) = between.measure(matrix.as_ref(), range)?;
     [optimality.min_eigenvalue, optimality.max_eigenvalue] = extremes(&eigenvalues);
     check(&mut optimality, between.longest(), &sizes)?;
     Ok(Optimal { matrix, optimality })
@@ -267,11 +271,14 @@ impl Between {
 
         // The cost of moving, against the distance by the nuclear norm: two ways that share no decomposition.
         let both = self.apart + outside;
-        let moving = {
-            let mut step = matrix.transpose().to_owned();
-            add_to_diagonal(&mut step, -1.0);
-            squared_norm(product(of_source, step.as_ref()).as_ref())
-        };
+        let (moving, bures) = rayon::join(
+            || {
+                let mut step = matrix.transpose().to_owned();
+                add_to_diagonal(&mut step, -1.0);
+                squared_norm(product(of_source, step.as_ref()).as_ref())
+            },
+            || bures_squared(of_source, on_range.as_ref()),
+        );
         let optimality = Optimality {
             rank,
             floored: self.rank() - rank,
@@ -281,7 +288,7 @@ impl Between {
             unreachable: ratio((all - inside).max(0.0), all),
             symmetry: asymmetry(matrix),
             transport_cost: moving + both,
-            w2_squared: bures_squared(of_source, on_range.as_ref())? + both,
+            w2_squared: bures? + both,
             ..Optimality::default()
         };
         Ok((optimality, sizes))

@@ -19,8 +19,9 @@ use rayon::prelude::*;
 /// What the Gram path may cost, relative, in the direction that suffers most; beyond that the SVD path is taken.
 const ACCURACY: f64 = 1e-10;
 
-/// Columns of the rows that a thread works on at once.
+/// Columns of the rows that a thread works on at once, and rows in these.
 const STRIP: usize = 256;
+const TILE: usize = 8;
 
 /// Two classes in reduced coordinates.
 pub(crate) struct Reduced<'a> {
@@ -48,27 +49,36 @@ impl<'a> Reduced<'a> {
 
     fn through(
         classes: &'a [Class<'_>; 2],
-        gram_basis: impl Fn(Mat<f64>, usize) -> Result<GramBasis, Mat<f64>>,
+        gram_basis: impl Fn(Mat<f64>) -> Result<GramBasis, Mat<f64>>,
     ) -> Result<Self, TransportError> {
         let dim = classes[0].width();
         let counts = [vectors_of(&classes[0]), vectors_of(&classes[1])];
         if counts[0] + counts[1] + 2 >= dim {
             return Self::tall(classes, dim);
         }
-        let mut vectors = Mat::zeros(dim, counts[0] + counts[1]);
-        let (left, right) = vectors.as_mut().split_at_col_mut(counts[0]);
+        let n = counts[0] + counts[1];
+        // The difference of the means comes last.
+        let mut vectors = Mat::zeros(dim, n + 1);
+        let (left, mut right) = vectors.as_mut().split_at_col_mut(counts[0]);
         put_vectors(&classes[0], left)?;
-        put_vectors(&classes[1], right)?;
-        let (span, coordinates) = match gram_basis(vectors, counts[0]) {
+        put_vectors(&classes[1], right.as_mut().subcols_mut(0, counts[1]))?;
+        let ends = classes[0].mean.iter().zip(&classes[1].mean);
+        right.col_mut(counts[1]).iter_mut().zip(ends).for_each(|(gap, (from, to))| *gap = to - from);
+        let (basis, coordinates, gap) = match gram_basis(vectors) {
             Ok(basis) => {
-                let coordinates = basis.factor.clone();
-                (Span::Gram(basis), coordinates)
+                let coordinates = basis.factor.as_ref().submatrix(0, 0, n, n).to_owned();
+                let gap = basis.factor.row(n).iter().copied().collect();
+                (Basis { span: Span::Gram(basis), gap: None }, coordinates, gap)
             }
-            Err(vectors) => by_svd(vectors, counts[0])?,
+            Err(mut vectors) => {
+                vectors.truncate(dim, n);
+                let (span, coordinates) = by_svd(vectors, counts[0])?;
+                let mut basis = Basis { span, gap: None };
+                let gap = basis.split_off(&classes[0].mean, &classes[1].mean);
+                (basis, coordinates, gap)
+            }
         };
         let rank = coordinates.ncols();
-        let mut basis = Basis { span, gap: None };
-        let gap = basis.split_off(&classes[0].mean, &classes[1].mean);
         let (above, below) = coordinates.split_at_row(counts[0]);
         let reduced = [
             in_coordinates(&classes[0], above, vec![0.0; gap.len()])?,
@@ -151,7 +161,8 @@ enum Span {
     Gram(GramBasis),
 }
 
-/// `Q = W L^{-T}` with vectors `W`, `[d, r]`, of the Gram matrix `W^T W = L L^T`.
+/// `Q = W L^{-T}` with vectors `W`, `[d, r + 1]`, of the Gram matrix `W^T W = L L^T`; the last is the difference of the
+/// means.
 struct GramBasis {
     vectors: Mat<f64>,
     factor: Mat<f64>,
@@ -169,8 +180,10 @@ impl Basis {
             Span::Columns(columns) => product(columns.as_ref(), inner),
             Span::Gram(GramBasis { vectors, factor }) => {
                 let mut weights = inner.to_owned();
+                let k = weights.nrows();
+                let factor = factor.as_ref().submatrix(0, 0, k, k);
                 solve_upper_triangular_in_place(factor.transpose(), weights.as_mut(), Par::Seq);
-                product(vectors.as_ref(), weights.as_ref())
+                product(vectors.as_ref().subcols(0, k), weights.as_ref())
             }
         }
     }
@@ -194,9 +207,12 @@ impl Basis {
             Span::Identity => None,
             Span::Columns(columns) => Some(columns),
             Span::Gram(GramBasis { mut vectors, factor }) => {
+                let (d, rank) = (vectors.nrows(), vectors.ncols() - 1);
+                vectors.truncate(d, rank);
+                let factor = factor.as_ref().submatrix(0, 0, rank, rank);
                 // In place: L Q^T = W^T.
                 vectors.as_mut().par_row_chunks_mut(STRIP).for_each(|strip| {
-                    solve_lower_triangular_in_place(factor.as_ref(), strip.transpose_mut(), Par::Seq);
+                    solve_lower_triangular_in_place(factor, strip.transpose_mut(), Par::Seq);
                 });
                 Some(vectors)
             }
@@ -207,13 +223,12 @@ impl Basis {
     fn split_off(&mut self, from: &[f64], to: &[f64]) -> Vec<f64> {
         let gap = Mat::from_fn(from.len(), 1, |j, _| to[j] - from[j]);
         let size = squared_norm(gap.as_ref()).sqrt();
-        let (mut along, mut rest) = (Mat::zeros(self.along(&gap).nrows(), 1), gap);
+        let mut along = self.along(&gap);
+        let mut rest = gap - self.lift(along.as_ref());
         // Twice is enough (Parlett 1980, section 6-9).
-        for _ in 0..2 {
-            let more = self.along(&rest);
-            rest -= self.lift(more.as_ref());
-            along += more;
-        }
+        let more = self.along(&rest);
+        rest -= self.lift(more.as_ref());
+        along += more;
         let length = squared_norm(rest.as_ref()).sqrt();
         let mut coordinates = along.col_as_slice(0).to_vec();
         if length > relative_floor(from.len()) * size {
@@ -230,50 +245,42 @@ impl Basis {
     /// `Q^T v` in the span. `[r, 1]`.
     fn along(&self, vector: &Mat<f64>) -> Mat<f64> {
         match &self.span {
-            Span::Identity => vector.clone(),
             Span::Columns(columns) => transpose_product(columns.as_ref(), vector.as_ref()),
-            Span::Gram(GramBasis { vectors, factor }) => {
-                let mut along = transpose_product(vectors.as_ref(), vector.as_ref());
-                solve_lower_triangular_in_place(factor.as_ref(), along.as_mut(), Par::Seq);
-                along
-            }
+            Span::Identity | Span::Gram(_) => vector.clone(),
         }
     }
 }
 
 impl GramBasis {
-    /// From the vectors of both classes, the first `above` of the source; the vectors again where the Gram matrix does not
+    /// From the vectors of both classes and the difference of the means; the vectors again where the Gram matrix does not
     /// resolve them.
-    fn of(vectors: Mat<f64>, above: usize) -> Result<Self, Mat<f64>> {
+    fn of(vectors: Mat<f64>) -> Result<Self, Mat<f64>> {
         let mut scaled = gram(vectors.transpose());
         let n = scaled.nrows();
-        // Each class over its own size, lest a small one be lost beside a large one.
-        let size = |range: std::ops::Range<usize>| range.map(|i| scaled[(i, i)]).sum::<f64>().sqrt();
-        let sizes = [size(0..above), size(above..n)];
-        let size = |i: usize| sizes[usize::from(i >= above)];
+        // Each vector over its own length, lest a small class be lost beside a large one.
+        let sizes: Vec<f64> = (0..n).map(|i| scaled[(i, i)].sqrt()).collect();
         for j in 0..n {
             for i in 0..n {
-                scaled[(i, j)] = scaled[(i, j)] / size(i) / size(j);
+                scaled[(i, j)] = scaled[(i, j)] / sizes[i] / sizes[j];
             }
         }
-        let largest = (0..n).map(|i| scaled[(i, i)]).fold(0.0, f64::max);
         let Some(mut factor) = cholesky(scaled) else { return Err(vectors) };
-        if !is_resolved(largest, &factor) {
+        if !is_resolved(&factor) {
             return Err(vectors);
         }
         for j in 0..n {
             for i in j..n {
-                factor[(i, j)] *= size(i);
+                factor[(i, j)] *= sizes[i];
             }
         }
         Ok(Self { vectors, factor })
     }
 }
 
-/// Whether rounding of a Gram matrix `L L^T`, with entries of up to `largest`, stays under [`ACCURACY`] in every direction:
-/// it moves eigenvalues by at most `2 eps sqrt(n) largest`, and the least of them is `1 / |L^{-1}|_F^2` or more.
-fn is_resolved(largest: f64, factor: &Mat<f64>) -> bool {
-    let noise = 2.0 * f64::EPSILON * (factor.nrows() as f64).sqrt() * largest;
+/// Whether rounding of a Gram matrix `L L^T` of unit vectors stays under [`ACCURACY`] in every direction: it moves eigenvalues
+/// by about `2 eps sqrt(n)` at most, and the least of them is `1 / |L^{-1}|_F^2` or more.
+fn is_resolved(factor: &Mat<f64>) -> bool {
+    let noise = 2.0 * f64::EPSILON * (factor.nrows() as f64).sqrt();
     noise * squared_norm(lower_inverse(factor).as_ref()) <= ACCURACY
 }
 
@@ -332,11 +339,13 @@ fn put_vectors(class: &Class<'_>, out: MatMut<'_, f64>) -> Result<(), LinalgErro
         let at = index * STRIP;
         let about: Vec<f64> =
             (at..at + strip.nrows()).map(|j| mean[j] + first * (view[(0, j)] - mean[j])).collect();
-        for (i, column) in strip.as_mut().col_iter_mut().enumerate() {
-            let row = view.row(i + 1);
-            let row = row.subcols(at, about.len());
-            let places = column.iter_mut().zip(row.iter()).zip(&about);
-            places.for_each(|((out, x), about)| *out = roots[i + 1] * (x - about));
+        // A few rows at once, lest rows that are stored in columns be read a value at a time.
+        for some in (0..strip.ncols()).step_by(TILE) {
+            for (j, about) in about.iter().enumerate() {
+                for i in some..strip.ncols().min(some + TILE) {
+                    strip[(j, i)] = roots[i + 1] * (view[(i + 1, at + j)] - about);
+                }
+            }
         }
     });
     Ok(())
@@ -418,7 +427,7 @@ mod tests {
     }
 
     fn by_svd_alone<'a>(classes: &'a [Class<'_>; 2]) -> Reduced<'a> {
-        Reduced::through(classes, |vectors, _| Err(vectors)).unwrap()
+        Reduced::through(classes, Err).unwrap()
     }
 
     fn off(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
@@ -534,10 +543,10 @@ mod tests {
                 if let Some(axes) = &mut made.axes {
                     spoil(&mut axes.basis);
                 } else {
-                    let gap = reduced.basis.gap.take();
-                    let mut columns = reduced.basis.into_columns().unwrap();
+                    let basis = std::mem::replace(&mut reduced.basis, Basis::identity());
+                    let mut columns = basis.into_columns().unwrap();
                     spoil(&mut columns);
-                    reduced.basis = Basis { span: Span::Columns(columns), gap };
+                    reduced.basis = Basis { span: Span::Columns(columns), gap: None };
                 }
                 let refused = certify(method, made, reduced, &classes, &options).map(|_| ()).unwrap_err();
                 assert!(matches!(refused, TransportError::Certificate { .. }), "{method}: {refused}");

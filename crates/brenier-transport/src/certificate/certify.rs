@@ -132,22 +132,16 @@ fn reading(
     inside: &[Mat<f64>; 2],
     all: bool,
 ) -> Result<f64, TransportError> {
-    let mut worst = 0.0_f64;
-    for (class, inside) in classes.iter().zip(inside) {
-        let factor = class.factor(Covariance::Population)?;
-        let whole = squared_norm(factor.as_ref());
+    let off = |side: usize| {
+        let (read, whole) = classes[side].read_with(columns)?;
         if whole == 0.0 {
-            continue;
+            return Ok(0.0);
         }
-        let read = product(factor.as_ref(), columns);
-        drop(factor);
-        let held = squared_norm(read.as_ref());
-        worst = worst.max((squared_norm((&read - inside).as_ref()) / whole).sqrt());
-        if all {
-            worst = worst.max((whole - held).abs() / whole);
-        }
-    }
-    Ok(worst)
+        let outside = if all { (whole - squared_norm(read.as_ref())).abs() / whole } else { 0.0 };
+        Ok::<_, TransportError>((squared_norm((&read - &inside[side]).as_ref()) / whole).sqrt().max(outside))
+    };
+    let (source, target) = rayon::join(|| off(0), || off(1));
+    Ok(source?.max(target?))
 }
 
 /// Refuses a basis that is not orthonormal, or reads something else than what the map was found for.

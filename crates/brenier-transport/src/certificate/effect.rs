@@ -4,7 +4,7 @@ use crate::certificate::{GateQuality, Quality};
 use crate::error::TransportError;
 use crate::gaussian::{Gaussian, w2};
 use crate::samples::Samples;
-use brenier_linalg::{Covariance, Rows, mean, product_with_transpose, singular_values, squared_norm};
+use brenier_linalg::{Covariance, Rows, add_product, mean, singular_values, squared_norm};
 use brenier_map::{Gate, RowMap};
 use faer::{Mat, MatRef};
 
@@ -73,7 +73,7 @@ fn distance(
             (goal.view()[(i, start + j)] - to[start + j]) * goal_roots[i]
         });
         trace += squared_norm(strip.as_ref());
-        across += product_with_transpose(moved.as_ref().subcols(start, width), strip.as_ref());
+        add_product(&mut across, moved.as_ref().subcols(start, width), strip.transpose());
     }
     let nuclear: f64 = singular_values(across.as_ref())?.iter().sum();
     Ok((apart + (trace - 2.0 * nuclear).max(0.0)).sqrt())

@@ -16,8 +16,8 @@ use faer::Mat;
 /// ```
 ///
 /// It pushes `N(m_s, S_s)` to `N(m_t, S_t)` exactly as the optimal map does, and is not the optimal map unless the two
-/// covariances commute: not symmetric, and dearer. Kept as the control which proves that the push-forward alone proves
-/// nothing. On directions in which the source does not vary it is the identity, as [`monge`](crate::ot::monge) is, and the target
+/// covariances commute: not symmetric, and dearer. Kept as the control: it shows that the push-forward alone makes no
+/// map the optimal one. On directions in which the source does not vary it is the identity, as [`monge`](crate::ot::monge) is, and the target
 /// is taken on the source's range; outside the joint span it is `sqrt(e_t / e_s)`.
 ///
 /// Reference: Y. Li et al., "Universal style transfer via feature transforms", NeurIPS 2017.

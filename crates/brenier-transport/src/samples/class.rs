@@ -3,13 +3,16 @@ use crate::gaussian::Gaussian;
 use crate::gaussian::ppca::{LatentGaussian, latent_gaussian};
 use crate::samples::{Kept, Owned, Samples};
 use brenier_linalg::{
-    Covariance, LinalgError, Rows, Shrinkage, center, factor, ledoit_wolf_of_factor, mean, oas_of_factor,
-    product, reduce,
+    Covariance, LinalgError, Rows, Shrinkage, add_product, center, factor, ledoit_wolf_of_factor, mean,
+    oas_of_factor, product, reduce, squared_norm,
 };
 use faer::{Mat, MatRef};
 
 /// Largest magnitude of an input: sums of its fourth power over any number of rows stay finite.
 pub(crate) const LIMIT: f64 = 1e60;
+
+/// Columns of rows that are read at once.
+const STRIP: usize = 512;
 
 /// One class: its mean, and what is known of it about that. The coordinates may be any.
 pub(crate) struct Class<'a> {
@@ -179,6 +182,26 @@ impl<'a> Class<'a> {
         let away = Mat::from_fn(1, self.width(), |_, j| self.mean[j] - origin[j]);
         let mean = divided(product(away.as_ref(), basis)).row(0).iter().copied().collect();
         Ok(Class { mean, known: Known::Owned(Owned { rows: divided(rows), weights: self.weights()? }) })
+    }
+
+    /// `F Q` for the factor `F` of the covariance divided by `n` and columns `Q`, `[d, k]`, and `|F|_F^2`: a few columns of
+    /// the rows at a time, without a copy of them.
+    pub(crate) fn read_with(&self, columns: MatRef<'_, f64>) -> Result<(Mat<f64>, f64), LinalgError> {
+        if let Known::Factor { factor, .. } = &self.known {
+            return Ok((product(factor.as_ref(), columns), squared_norm(factor.as_ref())));
+        }
+        let roots: Vec<f64> = self.shares()?.into_iter().map(f64::sqrt).collect();
+        let (mut read, mut whole) = (Mat::zeros(self.count(), columns.ncols()), 0.0);
+        let Some(rows) = self.rows()? else { return Ok((read, whole)) };
+        for start in (0..self.width()).step_by(STRIP) {
+            let width = STRIP.min(self.width() - start);
+            let strip = Mat::from_fn(roots.len(), width, |i, j| {
+                roots[i] * (rows.view()[(i, start + j)] - self.mean[start + j])
+            });
+            whole += squared_norm(strip.as_ref());
+            add_product(&mut read, strip.as_ref(), columns.subrows(start, width));
+        }
+        Ok((read, whole))
     }
 
     /// The rows at these places, each with its weight.

@@ -91,7 +91,7 @@ fn line(text: &str) {
     eprintln!("error: {flat}");
 }
 
-/// The message and those of its causes that it does not already hold.
+/// The message, those of its causes that it does not already hold, and which option helps.
 fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -101,7 +101,35 @@ fn one_line(error: &anyhow::Error) -> String {
             text.push_str(&message);
         }
     }
+    if let Some(hint) = error.chain().find_map(hint) {
+        text.push_str("; ");
+        text.push_str(&hint);
+    }
     text
+}
+
+/// Which option helps against an error of a library. Libraries know nothing of options: they are named here alone.
+fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
+    let exists = || Some("or pass --force".to_owned());
+    match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(CaptureError::Exists { .. }), _) => return exists(),
+        (Some(CaptureError::Mismatch { .. }), _) => {
+            return Some("make them in one way, or pass --allow-mismatch".to_owned());
+        }
+        (_, Some(EvalError::Exists { .. })) => return exists(),
+        _ => {}
+    }
+    match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(ModelError::NoTemplate { .. }), _) => Some("pass --raw to go without one".to_owned()),
+        (Some(ModelError::Header { .. }), _) => Some("--format takes the name".to_owned()),
+        (_, Some(MapError::Exists { .. })) => exists(),
+        _ => match cause.downcast_ref() {
+            Some(DeviceError::NotCompiled { backend, .. }) => {
+                Some(format!("cargo build --release -p brenier-cli --features {backend}"))
+            }
+            _ => None,
+        },
+    }
 }
 
 /// Whether the cause is what the user gave: everything that a library refuses, except what a full or broken

@@ -5,10 +5,14 @@
 mod args;
 mod commands;
 mod console;
+#[cfg(test)]
+mod examples;
 mod failure;
 mod fit_args;
 mod input;
+mod maps;
 mod select;
+mod values;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;

@@ -23,7 +23,7 @@ pub enum EvalError {
         source: std::io::Error,
     },
     /// An output that is there already.
-    #[error("{} exists already: choose another place or pass --force", path.display())]
+    #[error("{} exists already: choose another place", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
@@ -48,15 +48,21 @@ pub enum EvalError {
         /// What it is.
         found: String,
     },
-    /// A prompt that does not fit the model.
-    #[error("{what}, prompt {index}: {reason}")]
+    /// A file or list without a prompt.
+    #[error("{what}: expected at least one prompt")]
+    NoPrompts {
+        /// The file or list.
+        what: String,
+    },
+    /// A prompt that cannot be put to the model.
+    #[error("{what}, {place}: {source}")]
     Prompt {
         /// The file or list it stands in.
         what: String,
-        /// Its index, from 1.
-        index: usize,
+        /// Its place there, in words.
+        place: String,
         /// What is wrong with it.
-        reason: String,
+        source: brenier_model::ModelError,
     },
     /// A number that is not finite where one was measured.
     #[error("{what}: found {found}, expected a finite number")]
@@ -73,7 +79,9 @@ pub enum EvalError {
         reason: String,
     },
     /// No method could be fitted anywhere.
-    #[error("no map could be fitted at any layer; the first failure was {method} at layer {layer}: {reason}")]
+    #[error(
+        "no map could be fitted at any layer; the first failure was {method} at layer {layer} (counted from 0): {reason}"
+    )]
     NothingFitted {
         /// The method of the first failure.
         method: String,

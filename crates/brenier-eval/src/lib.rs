@@ -9,6 +9,7 @@ mod forward;
 mod judge;
 mod kl;
 mod perplexity;
+mod policy;
 mod progress;
 mod refusal;
 pub mod render;
@@ -23,11 +24,13 @@ pub use error::EvalError;
 pub use judge::{Match, Phrases};
 pub use kl::{Kl, kl};
 pub use perplexity::{Perplexity, TEXT_POLICY, perplexity};
+pub use policy::{MapRecord, Policy, places};
 pub use progress::Progress;
 pub use report::{
-    Baseline, Completion, DataInfo, LayerInfo, Mean, MethodReport, ModelInfo, Paired, REPORT_SCHEMA, Rate,
-    Report, Scatter, ScoreReport, Setting, Settings, SweepPoint, Timings, ValScores, Versus,
+    Baseline, Chosen, Completion, DataInfo, DifferenceInfo, InterventionInfo, LayerInfo, MapUse, Mean,
+    MethodReport, ModelInfo, Origin, Paired, REPORT_SCHEMA, Rate, Report, Scatter, ScoreReport, Setting,
+    Settings, SweepPoint, Timings, ValScores, Versus,
 };
 pub use score::{ScoreOptions, score};
-pub use study::{STUDIED, Study, StudyOptions, study};
+pub use study::{STUDIED, Study, StudyOptions, prompt_ids, study};
 pub use subject::Subject;

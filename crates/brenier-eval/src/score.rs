@@ -8,8 +8,11 @@ use brenier_model::Prompt;
 use brenier_residual::Tap;
 
 use crate::complete::{Judge, answer_rate, refusal_rate};
-use crate::study::{model_info, prompt_ids, token_name};
-use crate::{EvalError, Match, Mean, Phrases, Progress, ScoreReport, Subject, TEXT_POLICY, kl, perplexity};
+use crate::study::model_info;
+use crate::{
+    EvalError, InterventionInfo, Match, Mean, Phrases, Progress, ScoreReport, Subject, TEXT_POLICY, kl,
+    perplexity, prompt_ids,
+};
 
 /// What to measure; what is empty is not measured.
 #[derive(Debug, Clone)]
@@ -77,7 +80,7 @@ pub fn score(
     let mut report = ScoreReport {
         schema: "brenier.score/1".to_owned(),
         model: model_info(subject),
-        intervention: (!edits.is_empty()).then(|| in_words(edits)),
+        intervention: InterventionInfo::of(edits),
         refusal_rate: None,
         answer_rate: None,
         perplexity: None,
@@ -90,7 +93,7 @@ pub fn score(
     };
     if !options.prompts.is_empty() {
         progress.stage("completing prompts", 0);
-        let ids = prompt_ids(subject, "prompts", &options.prompts)?;
+        let ids = prompt_ids(subject, "prompts", &options.prompts, 1)?;
         let judged =
             judge.complete(subject, &ids, options.answers.as_deref().unwrap_or_default(), &mut tap)?;
         report.refusal_rate = refusal_rate(&judged);
@@ -107,7 +110,7 @@ pub fn score(
     }
     if !options.harmless.is_empty() {
         progress.stage("comparing predictions", 0);
-        let ids = prompt_ids(subject, "harmless prompts", &options.harmless)?;
+        let ids = prompt_ids(subject, "harmless prompts", &options.harmless, 1)?;
         let base = judge.complete(subject, &ids, &[], &mut ())?;
         let continuations: Vec<Vec<u32>> = base.into_iter().map(|one| one.ids).collect();
         let mut taps: [&mut dyn Tap; 1] = [&mut tap];
@@ -119,16 +122,4 @@ pub fn score(
     progress.done();
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
-}
-
-fn in_words(edits: &[Edit]) -> String {
-    let one = |edit: &Edit| {
-        format!("{} at strength {} on {} tokens", edit.at, edit.strength, token_name(edit.tokens))
-    };
-    match edits {
-        [first, .., last] if edits.len() > 4 => {
-            format!("{} edits, from {} to {}", edits.len(), one(first), one(last))
-        }
-        few => few.iter().map(one).collect::<Vec<_>>().join("; "),
-    }
 }

@@ -17,7 +17,7 @@ pub const OUTPUTS: [&str; 5] = ["report.json", "report.html", "manifest.json", "
 pub fn run(args: &Study, common: &Common, console: &Console) -> anyhow::Result<()> {
     check_out_dir(&args.out, &OUTPUTS, args.force)?;
     let data = StudyData::read(&args.data)?;
-    let subject = Subject::load(&args.model.dir, &args.prompt, common, console)?;
+    let subject = Subject::load(&args.model.dir, &args.prompt, None, common, console)?;
     let mut options = StudyOptions::default();
     options.methods = args.methods.iter().map(|method| method.name().to_owned()).collect();
     options.layers = args.layers.of(subject.model.decoder().spec().layers).map_err(usage_error)?;
@@ -28,8 +28,6 @@ pub fn run(args: &Study, common: &Common, console: &Console) -> anyhow::Result<(
     options.matching = args.matching.into();
     options.batch = common.batch.rows();
     options.seed = common.seed;
-    options.raw = args.prompt.raw;
-    options.system = args.prompt.system.clone();
 
     let finished = study(&subject, &data, &options, &mut console.stages())?;
     std::fs::create_dir_all(&args.out)?;

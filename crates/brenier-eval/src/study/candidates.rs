@@ -4,29 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use brenier_capture::Activations;
 use brenier_hooks::Edit;
-use brenier_residual::{HookPoint, Site, TokenSet};
+use brenier_residual::HookPoint;
 use brenier_transport::{Fit, FitOptions, Method, Shift, fit};
 use faer::Mat;
 use rayon::prelude::*;
 
-use crate::{EvalError, Setting};
-
-/// The places at which a projection acts, in every block.
-pub(super) const PROJECTED: [Site; 3] = [Site::ResidPre, Site::AttnOut, Site::MlpOut];
-
-/// How a map is put to use.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Use {
-    pub tokens: TokenSet,
-    pub strength: f64,
-}
-
-impl Use {
-    /// Where maps are fitted, and on what follows.
-    pub const PLAIN: Use = Use { tokens: TokenSet::LastAndGenerated, strength: 1.0 };
-    /// Everywhere.
-    pub const ALL: Use = Use { tokens: TokenSet::All, strength: 1.0 };
-}
+pub(super) use crate::Policy as Use;
+use crate::{EvalError, Setting, places};
 
 /// A map, where it was fitted.
 #[derive(Debug, Clone)]
@@ -110,7 +94,8 @@ pub(super) fn fit_all(
     for ((method, components), (layers, reason)) in failed {
         let layers: Vec<String> = layers.iter().map(u16::to_string).collect();
         let k = components.map_or(String::new(), |k| format!(" with {k} components"));
-        notes.push(format!("{method}{k} could not be fitted at layers {}: {reason}", layers.join(", ")));
+        let layers = layers.join(", ");
+        notes.push(format!("{method}{k} could not be fitted at layers {layers} (counted from 0): {reason}"));
     }
     Ok(candidates)
 }
@@ -118,49 +103,36 @@ pub(super) fn fit_all(
 impl Candidate {
     /// Where the map acts and on what.
     pub fn setting(&self, usage: Use) -> Setting {
-        let sites = if self.method == Method::Rfa { PROJECTED.to_vec() } else { vec![Site::ResidPost] };
+        // One block says which.
+        let sites = places(self.method, self.fitted_at(), 1);
         Setting {
             method: self.method.to_string(),
             components: self.components,
             layers: vec![self.layer],
-            sites: sites.into_iter().map(|site| site.to_string()).collect(),
+            sites: sites.into_iter().map(|at| at.site.to_string()).collect(),
             strength: usage.strength,
             shift: self.method.uses_components().then(|| match self.fit.certificate.shift {
                 Some(Shift::Full) => "full".to_owned(),
                 _ => "subspace".to_owned(),
             }),
-            tokens: token_name(usage.tokens).to_owned(),
+            tokens: usage.tokens.to_string(),
         }
     }
 
+    /// The activations that the map was fitted on.
+    pub fn fitted_at(&self) -> HookPoint {
+        HookPoint::resid_post(self.layer)
+    }
+
     /// The edits that put it into a model of `layers` blocks.
-    ///
-    /// A projection acts at every block input, attention output and feed-forward output; every other map on the
-    /// stream that it was fitted on.
     pub fn edits(&self, layers: u16, usage: Use) -> Vec<Edit> {
         let Use { tokens, strength } = usage;
         let edit = |at| Edit { at, map: self.fit.map.clone(), strength, tokens };
-        if self.method == Method::Rfa {
-            let places = |layer| PROJECTED.map(|site| HookPoint { layer, site });
-            (0..layers).flat_map(places).map(edit).collect()
-        } else {
-            vec![edit(HookPoint::resid_post(self.layer))]
-        }
+        places(self.method, self.fitted_at(), layers).into_iter().map(edit).collect()
     }
 
     /// W2 after over W2 before on validation.
     pub fn heldout_w2_ratio(&self) -> Option<f64> {
         self.fit.certificate.held_out.as_ref().and_then(|quality| quality.w2_ratio)
-    }
-}
-
-/// The command line's name of a choice of tokens.
-pub(crate) fn token_name(tokens: TokenSet) -> &'static str {
-    match tokens {
-        TokenSet::All => "all",
-        TokenSet::Prompt => "prompt",
-        TokenSet::Last => "last",
-        TokenSet::Generated => "generated",
-        TokenSet::LastAndGenerated => "last+generated",
     }
 }

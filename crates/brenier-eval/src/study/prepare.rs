@@ -1,7 +1,6 @@
 //! Prompts as ids, checked before anything is computed.
 
 use brenier_model::{Prompt, PromptInput};
-use brenier_residual::Spec;
 use serde_json::Value;
 
 use crate::{EvalError, Side, StudyData, Subject};
@@ -41,7 +40,7 @@ pub(super) fn prepare(subject: &dyn Subject, data: &StudyData) -> Result<Prepare
 
 fn side(subject: &dyn Subject, name: &str, side: &Side) -> Result<Sides, EvalError> {
     let split = |split: &str, prompts: &[Prompt], answers: &Option<Vec<Option<String>>>| {
-        let ids = prompt_ids(subject, &format!("{name}_{split}"), prompts)?;
+        let ids = prompt_ids(subject, &format!("{name}_{split}"), prompts, 1)?;
         Ok::<_, EvalError>(Split { ids, answers: answers.clone().unwrap_or_default() })
     };
     Ok(Sides {
@@ -51,45 +50,26 @@ fn side(subject: &dyn Subject, name: &str, side: &Side) -> Result<Sides, EvalErr
     })
 }
 
-/// Ids of prompts that leave room for at least one more token.
-pub(crate) fn prompt_ids(
+/// Ids of prompts that leave room for `room` more tokens; `what` is the file or list that they stand in.
+///
+/// # Errors
+/// No prompt at all; a prompt that the tokenizer, the template or the model cannot take, by its place.
+pub fn prompt_ids(
     subject: &dyn Subject,
     what: &str,
     prompts: &[Prompt],
+    room: usize,
 ) -> Result<Vec<Vec<u32>>, EvalError> {
     if prompts.is_empty() {
-        return Err(EvalError::Prompt {
-            what: what.to_owned(),
-            index: 1,
-            reason: "expected at least one prompt".into(),
-        });
+        return Err(EvalError::NoPrompts { what: what.to_owned() });
     }
     let spec = subject.model().spec();
-    prompts
-        .iter()
-        .enumerate()
-        .map(|(index, prompt)| {
-            let ids = subject.prompt_ids(prompt)?;
-            match unfit(&ids, spec) {
-                None => Ok(ids),
-                Some(reason) => Err(EvalError::Prompt { what: what.to_owned(), index: index + 1, reason }),
-            }
-        })
-        .collect()
-}
-
-fn unfit(ids: &[u32], spec: &Spec) -> Option<String> {
-    if ids.is_empty() {
-        return Some("it has no token; give it some text".to_owned());
-    }
-    if ids.len() >= spec.context {
-        let (tokens, context) = (ids.len(), spec.context);
-        return Some(format!(
-            "{tokens} tokens leave no room for a completion in a context of {context}; shorten it"
-        ));
-    }
-    let unknown = ids.iter().find(|&&id| id as usize >= spec.vocab)?;
-    Some(format!("token id {unknown} is outside the model's vocabulary of {}", spec.vocab))
+    let ids = |(index, prompt): (usize, &Prompt)| {
+        let ids = subject.prompt_ids(prompt);
+        let ids = ids.and_then(|ids| Ok(spec.check_ids(&ids, room).map(|()| ids)?));
+        ids.map_err(|source| EvalError::Prompt { what: what.to_owned(), place: prompt.place(index), source })
+    };
+    prompts.iter().enumerate().map(ids).collect()
 }
 
 /// A prompt as its file has it.

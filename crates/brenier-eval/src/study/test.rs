@@ -15,8 +15,8 @@ use super::choose::Choice;
 use super::prepare::{Split, as_given};
 use crate::complete::{Judged, answer_rate, refusal_rate, refusals, rights};
 use crate::{
-    Completion, EvalError, Mean, MethodReport, Paired, Perplexity, Progress, Setting, StudyData, Versus, kl,
-    perplexity,
+    Completion, EvalError, MapRecord, Mean, MethodReport, Paired, Perplexity, Progress, StudyData, Versus,
+    kl, perplexity, places,
 };
 
 /// What testing gives.
@@ -93,7 +93,7 @@ impl Run<'_> {
                 selection: chosen.selection.clone(),
                 seconds: clock.elapsed().as_secs_f64(),
             });
-            maps.push((name, self.map_file(candidate, &tried.point.setting, layers)));
+            maps.push((name, self.map_file(candidate, tried.usage)));
             progress.advance(1);
         }
         Ok(Tested { methods, maps, completions })
@@ -144,20 +144,23 @@ impl Run<'_> {
         all
     }
 
-    fn map_file(&self, candidate: &Candidate, setting: &Setting, layers: u16) -> MapFile {
+    /// The map at every place where it was measured, with how it was fitted and measured.
+    fn map_file(&self, candidate: &Candidate, usage: Use) -> MapFile {
         let certificate = serde_json::to_value(&candidate.fit.certificate).unwrap_or_default();
         let entry =
             MapEntry { map: candidate.fit.map.clone(), certificate, method: candidate.method.to_string() };
-        let edits = candidate.edits(layers, Use::PLAIN);
-        MapFile {
-            entries: edits.into_iter().map(|edit| (edit.at.to_string(), entry.clone())).collect(),
-            metadata: BTreeMap::from([
-                ("model.sha256".to_owned(), self.subject.sha256().to_owned()),
-                ("fitted_at_layer".to_owned(), candidate.layer.to_string()),
-                ("tokens".to_owned(), setting.tokens.clone()),
-                ("strength".to_owned(), setting.strength.to_string()),
-            ]),
-        }
+        let fitted = candidate.fitted_at();
+        let places = places(candidate.method, fitted, self.model().spec().layers);
+        let elsewhere = places != [fitted];
+        let record = MapRecord {
+            provenance: self.provenance.clone(),
+            fitted_at: elsewhere.then(|| fitted.to_string()),
+            ..usage.into()
+        };
+        let mut metadata = BTreeMap::new();
+        record.write(&mut metadata);
+        let entries = places.into_iter().map(|at| (at.to_string(), entry.clone()));
+        MapFile { entries: entries.collect(), metadata }
     }
 }
 

@@ -179,22 +179,18 @@ fn generate_and_score_do_as_the_map_file_says_unless_told_otherwise() {
     let (_, note) = noted(dir, &[&args[..], &["--map", "map"]].concat());
     assert!(note.contains("tokens all (recorded), strength -0.5 (recorded)"), "{note}");
 
-    let score =
-        ["score", "--model", "llama2", "--harmless", "target.jsonl", "--max-new-tokens", "2", "--map", "map"];
-    let found = support::brenier(dir, &score);
-    // This model has no tokenizer to judge with; what it was asked is taken all the same.
-    assert!(String::from_utf8_lossy(&found.stderr).contains("tokenizer.json"));
-
-    // A map that says nothing acts as ever.
-    for (name, shift) in [("s", 0.0), ("t", 1.0)] {
-        tensor(&dir.join(name), NAME, &cloud(12, 64, shift));
-    }
-    done(dir, &["fit", "--source", "s", "--target", "t", "--method", "mean", "--out", "bare"]);
-    let bare = fs::read(dir.join("bare")).unwrap();
-    let bare = String::from_utf8_lossy(&bare)
-        .replace("\"tokens\"", "\"tokenz\"")
-        .replace("\"strength\"", "\"strengtz\"");
-    assert!(bare.contains("tokenz"));
+    // A map file that says nothing acts as the default does.
+    let bytes = fs::read(dir.join("map")).unwrap();
+    let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + size]).unwrap();
+    header["__metadata__"].as_object_mut().unwrap().retain(|key, _| key == "format" || key == "entries");
+    let bare = [&bytes[..8], format!("{:size$}", header.to_string()).as_bytes(), &bytes[8 + size..]].concat();
+    fs::write(dir.join("map"), bare).unwrap();
+    let (info, silent) = generate(&["--map", "map"]);
+    assert_eq!(info["tokens"], json!({"value": "last+generated", "from": "default", "recorded": null}));
+    assert_eq!(info["strength"], json!({"value": 1.0, "from": "default", "recorded": null}));
+    assert_eq!(info["unstated"][0], "model.sha256");
+    assert_eq!(generate(&["--map", "map", "--tokens", "last+generated", "--strength", "1"]).1, silent);
 }
 
 #[test]

@@ -7,23 +7,27 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Which rooms a room may use. What is not listed is not allowed.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("brenier-files", &[]),
     ("brenier-linalg", &[]),
-    ("brenier-map", &[]),
-    ("brenier-transport", &["linalg", "map"]),
+    ("brenier-map", &["files"]),
+    ("brenier-transport", &["files", "linalg", "map"]),
     ("brenier-residual", &[]),
-    ("brenier-model", &["residual"]),
-    ("brenier-capture", &["residual", "linalg"]),
+    ("brenier-model", &["files", "residual"]),
+    ("brenier-capture", &["files", "residual", "linalg"]),
     ("brenier-hooks", &["residual", "map"]),
-    ("brenier-eval", &["linalg", "map", "transport", "residual", "model", "capture", "hooks"]),
-    ("brenier-organism", &["residual", "model"]),
-    ("brenier", &["linalg", "map", "transport", "residual", "model", "capture", "hooks", "eval", "organism"]),
+    ("brenier-eval", &["files", "linalg", "map", "transport", "residual", "model", "capture", "hooks"]),
+    ("brenier-organism", &["files", "residual", "model"]),
+    (
+        "brenier",
+        &["files", "linalg", "map", "transport", "residual", "model", "capture", "hooks", "eval", "organism"],
+    ),
     ("brenier-cli", &[""]),
     ("brenier-tests", &[""]),
-    ("brenier-benches", &["map", "transport"]),
+    ("brenier-benches", &["files", "map", "transport"]),
 ];
 
 /// Rooms that hold mathematics alone: no tensor library, directly or through others.
-const NO_BURN: [&str; 3] = ["brenier-linalg", "brenier-map", "brenier-transport"];
+const NO_BURN: [&str; 4] = ["brenier-files", "brenier-linalg", "brenier-map", "brenier-transport"];
 
 /// Crates for a terminal, which only the program may use.
 const TERMINAL: [&str; 5] = ["anyhow", "clap", "comfy-table", "console", "indicatif"];

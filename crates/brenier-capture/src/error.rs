@@ -59,7 +59,10 @@ pub enum CaptureError {
         /// What the backend said.
         reason: String,
     },
-    /// A file that the system does not let us read or write.
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
+    /// A file that the system does not let us read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
@@ -146,11 +149,5 @@ pub enum CaptureError {
         right: PathBuf,
         /// The names in it.
         right_names: String,
-    },
-    /// An output that is there already.
-    #[error("{} exists already: choose another name or pass --force", path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
     },
 }

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use brenier::capture::CaptureError;
 use brenier::device::DeviceError;
 use brenier::eval::EvalError;
+use brenier::files::WriteError;
 use brenier::hooks::HookError;
 use brenier::map::MapError;
 use brenier::model::ModelError;
@@ -39,7 +40,10 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if io_kinds(error).any(|kind| kind == io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
-    line(&one_line(error));
+    let exists =
+        |cause: &(dyn Error + 'static)| matches!(cause.downcast_ref(), Some(WriteError::Exists { .. }));
+    let remedy = if error.chain().any(exists) { " with --force" } else { "" };
+    line(&format!("{}{remedy}", one_line(error)));
     ExitCode::from(if is_input(error) { 2 } else { 1 })
 }
 
@@ -107,13 +111,16 @@ fn one_line(error: &anyhow::Error) -> String {
 /// Whether the cause is what the user gave: everything that a library refuses, except what a full or broken
 /// machine does to a good request.
 fn is_input(error: &anyhow::Error) -> bool {
-    use io::ErrorKind::{OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull, TimedOut};
-    let machine = [StorageFull, QuotaExceeded, ReadOnlyFilesystem, OutOfMemory, TimedOut];
+    use io::ErrorKind::{
+        FileTooLarge, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull, TimedOut,
+    };
+    let machine = [StorageFull, QuotaExceeded, FileTooLarge, ReadOnlyFilesystem, OutOfMemory, TimedOut];
     !io_kinds(error).any(|kind| machine.contains(&kind)) && error.chain().any(refuses_input)
 }
 
 fn refuses_input(cause: &(dyn Error + 'static)) -> bool {
     cause.is::<Usage>()
+        || cause.is::<WriteError>()
         || cause.is::<DeviceError>()
         || cause.is::<ModelError>()
         || cause.is::<ResidualError>()

@@ -1,10 +1,9 @@
 //! What several commands read and check in the same way.
 
-use std::io::Write;
 use std::path::Path;
 
-use anyhow::Context;
 use brenier::eval;
+use brenier::files::{self, Existing};
 use brenier::hooks::{Edit, Intervention};
 use brenier::map::MapFile;
 use brenier::model::{
@@ -101,9 +100,9 @@ pub struct Prompts {
     pub ids: Vec<Vec<u32>>,
 }
 
-/// SHA-256 of a prompt file; `None` for standard input, which is gone.
+/// SHA-256 of a prompt file; `None` for standard input or a FIFO, whose content is gone.
 pub fn prompt_hash(path: &Path) -> anyhow::Result<Option<String>> {
-    if path.as_os_str() == "-" { Ok(None) } else { Ok(Some(sha256_file(path)?)) }
+    if path.as_os_str() != "-" && path.is_file() { Ok(Some(sha256_file(path)?)) } else { Ok(None) }
 }
 
 fn check_ids(ids: &[u32], spec: &Spec) -> Result<(), String> {
@@ -128,51 +127,11 @@ pub fn shown(path: &Path) -> String {
     if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// Refuses an output that cannot be written, before any work is done for it.
-pub fn check_out(path: &Path, force: bool) -> anyhow::Result<()> {
-    if path.is_dir() {
-        return Err(usage_error(format!("{} is a directory; name a file in it", path.display())));
-    }
-    if path.exists() && !force {
-        return Err(usage_error(format!("{} exists; choose another name or pass --force", path.display())));
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    match parent {
-        Some(parent) if !parent.is_dir() => Err(usage_error(format!(
-            "{} cannot be written: there is no directory {}",
-            path.display(),
-            parent.display()
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// As [`check_out`] for a directory that is made when it is not there. `names` are the files that go into it.
-pub fn check_out_dir(dir: &Path, names: &[&str], force: bool) -> anyhow::Result<()> {
-    if dir.exists() && !dir.is_dir() {
-        return Err(usage_error(format!("{} is a file; name a directory", dir.display())));
-    }
-    match names.iter().map(|name| dir.join(name)).find(|path| path.exists()) {
-        Some(path) if !force => {
-            Err(usage_error(format!("{} exists; choose another --out or pass --force", path.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Writes a file whole or not at all: beside its place first, then renamed.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let doing = || format!("cannot write {}", path.display());
-    let mut builder = tempfile::Builder::new();
-    // As any new file: what the umask leaves of this.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(parent).with_context(doing)?;
-    file.write_all(bytes).with_context(doing)?;
-    file.as_file().sync_all().with_context(doing)?;
-    file.persist(path).map_err(|error| error.error).with_context(doing)?;
-    Ok(())
+/// Refuses an output that cannot be written, before any work is done for it. Returns where the command is to report:
+/// an output that goes to stdout has it for itself.
+pub fn check_out(path: &Path, force: bool, console: &Console) -> anyhow::Result<Console> {
+    files::check(path, Existing::forced(force))?;
+    console.beside(path)
 }
 
 /// The edits that the options describe; none without `--map`.

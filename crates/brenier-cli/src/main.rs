@@ -9,6 +9,7 @@ mod failure;
 mod fit_args;
 mod input;
 mod select;
+mod signals;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
         Err(error) => return failure::usage(&error),
     };
     failure::silence_panics();
+    if let Err(error) = signals::watch() {
+        return failure::report(&anyhow::Error::new(error).context("cannot watch for signals"));
+    }
     let console = Console::new(cli.common.quiet, cli.common.json);
     match panic::catch_unwind(AssertUnwindSafe(|| run(&cli, &console))) {
         Ok(Ok(())) => ExitCode::SUCCESS,

@@ -14,19 +14,16 @@ pub enum EvalError {
         /// What belongs there.
         hint: String,
     },
-    /// A file that the system does not let us read or write.
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
+    /// A file that the system does not let us read or remove.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
-    },
-    /// An output that is there already.
-    #[error("{} exists already: choose another place or pass --force", path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
     },
     /// A file whose content is not what it should be.
     #[error("{}: expected {expected}, found {found}", path.display())]

@@ -7,6 +7,7 @@ use std::fs;
 
 use brenier_capture::Activations;
 use brenier_eval::{EvalError, Progress, Report, STUDIED, Study, StudyOptions, Timings, study};
+use brenier_files::WriteError;
 use brenier_map::MapFile;
 use brenier_model::Prompt;
 use serde_json::Value;
@@ -130,7 +131,7 @@ fn what_is_written_can_be_read_and_is_not_overwritten() {
     let manifest: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(out.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["outputs"]["report.json"].as_str().unwrap().len(), 64);
-    assert!(matches!(found.write(&out, false), Err(EvalError::Exists { .. })));
+    assert!(matches!(found.write(&out, false), Err(EvalError::Write(WriteError::Exists { .. }))));
     found.write(&out, true).unwrap();
 }
 

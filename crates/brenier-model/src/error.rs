@@ -196,9 +196,12 @@ pub enum ModelError {
         /// All formats.
         expected: String,
     },
-    /// A file that could not be written; whatever stood there before still does.
-    #[error("cannot write {}: {reason}", shown(path))]
-    Write {
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
+    /// Weights that cannot be laid out as a file.
+    #[error("cannot lay out {}: {reason}", shown(path))]
+    Layout {
         /// The file.
         path: PathBuf,
         /// What was in the way.

@@ -98,7 +98,7 @@ impl<'a> Fields<'a> {
 
 /// A JSON file that holds an object.
 pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>, ModelError> {
-    let text = std::fs::read_to_string(path).map_err(ModelError::io(path))?;
+    let text = brenier_files::read_to_string(path).map_err(ModelError::io(path))?;
     match serde_json::from_str(&text).map_err(ModelError::json(path))? {
         Value::Object(object) => Ok(object),
         other => Err(ModelError::Field {

@@ -24,7 +24,7 @@ pub use attention::Attention;
 pub use config::{Architecture, Config, Rope, RopeScaling};
 pub use decoder::{Block, Decoder, Trunk};
 pub use error::ModelError;
-pub use files::sha256_file;
+pub use files::{sha256, sha256_file};
 pub use generate::{Finish, GenerateOptions, Generation, generate};
 pub use layers::{Embedding, Linear, Mlp, RmsNorm};
 pub use lm::{LanguageModel, PromptOptions};

@@ -207,7 +207,7 @@ impl LanguageModel {
 fn hash(dir: &Path) -> Result<String, ModelError> {
     let mut hash = Sha256::new();
     for path in std::iter::once(dir.join("config.json")).chain(weight_files(dir)?.1) {
-        let mut file = std::fs::File::open(&path).map_err(ModelError::io(&path))?;
+        let mut file = brenier_files::open(&path).map_err(ModelError::io(&path))?;
         std::io::copy(&mut file, &mut hash).map_err(ModelError::io(&path))?;
     }
     Ok(crate::files::hex(&hash.finalize()))

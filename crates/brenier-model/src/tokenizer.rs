@@ -38,7 +38,7 @@ impl Tokenizer {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let path = path.as_ref();
         let path = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-        let bytes = match std::fs::read(&path) {
+        let bytes = match brenier_files::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(ModelError::NotFound { hint: hint(&path), path });

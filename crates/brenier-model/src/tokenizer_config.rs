@@ -53,7 +53,7 @@ impl TokenizerConfig {
 
 /// A JSON object from a file that need not exist.
 fn object(path: &Path) -> Result<Map<String, Value>, ModelError> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match brenier_files::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Map::new()),
         Err(e) => return Err(ModelError::io(path)(e)),

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use brenier_files::Existing;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
@@ -143,7 +142,7 @@ impl Parameters for Checkpoint<'_> {
 
 impl WeightFile {
     fn open(path: &Path) -> Result<Self, ModelError> {
-        let file = File::open(path).map_err(ModelError::io(path))?;
+        let file = brenier_files::open(path).map_err(ModelError::io(path))?;
         // SAFETY: the map is read only, and all access goes through bounds-checked slices. A file that another
         // program changes meanwhile can give wrong numbers, as with any reader of weights.
         let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))?;
@@ -227,13 +226,13 @@ pub(crate) fn save<M: Module>(module: &M, path: &Path, dtype: DType) -> Result<(
         DType::F16 => Dtype::F16,
         DType::BF16 => Dtype::BF16,
         other => {
-            return Err(ModelError::Write {
+            return Err(ModelError::Layout {
                 path: path.to_owned(),
                 reason: format!("expected F32, F16 or BF16 weights, found {other:?}"),
             });
         }
     };
-    let unwritten = |reason: String| ModelError::Write { path: path.to_owned(), reason };
+    let unwritten = |reason: String| ModelError::Layout { path: path.to_owned(), reason };
     let mut collector = Collector { stored, path: Vec::new(), tensors: Vec::new() };
     module.visit(&mut collector);
     let mut views = Vec::with_capacity(collector.tensors.len());
@@ -246,18 +245,7 @@ pub(crate) fn save<M: Module>(module: &M, path: &Path, dtype: DType) -> Result<(
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let bytes =
         safetensors::serialize(views, Some(metadata)).map_err(|error| unwritten(error.to_string()))?;
-    write_atomically(path, &bytes)
-}
-
-/// Writes a file under a temporary name beside its own, then renames it.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    let unwritten =
-        |error: std::io::Error| ModelError::Write { path: path.to_owned(), reason: error.to_string() };
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(unwritten)?;
-    file.write_all(bytes).map_err(unwritten)?;
-    file.persist(path).map_err(|error| unwritten(error.error))?;
-    Ok(())
+    Ok(brenier_files::write_bytes(path, Existing::Replace, &bytes)?)
 }
 
 struct Collector {

@@ -1,7 +1,8 @@
 //! The shipped files.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
+
+use brenier_files::Existing;
 
 use crate::OrganismError;
 
@@ -56,21 +57,18 @@ const FILES: [(&str, &str, &[u8]); 17] = files![
 ];
 
 impl Organism {
-    /// Writes the organism to `dir/model` and `dir/study`, which are made where they are missing. Each file is
-    /// written under another name and renamed, so that no half-written one is ever seen.
+    /// Writes the organism to `dir/model` and `dir/study`, which are made where they are missing. Files of these
+    /// names that are there are replaced.
     ///
     /// # Errors
     /// [`OrganismError::Write`] names what could not be written.
     pub fn unpack(dir: &Path) -> Result<Paths, OrganismError> {
         let paths = Paths { model: dir.join("model"), study: dir.join("study") };
         for dir in [&paths.model, &paths.study] {
-            std::fs::create_dir_all(dir)
-                .map_err(|source| OrganismError::Write { path: dir.clone(), source })?;
+            brenier_files::create_dir(dir)?;
         }
         for (sub, name, content) in FILES {
-            let dir = dir.join(sub);
-            let path = dir.join(name);
-            write(&dir, &path, content).map_err(|source| OrganismError::Write { path, source })?;
+            brenier_files::write_bytes(&dir.join(sub).join(name), Existing::Replace, content)?;
         }
         Ok(paths)
     }
@@ -81,11 +79,4 @@ impl Organism {
         let (dir, name) = name.split_once('/')?;
         FILES.iter().find(|file| (file.0, file.1) == (dir, name)).map(|file| file.2)
     }
-}
-
-fn write(dir: &Path, path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(content)?;
-    file.persist(path)?;
-    Ok(())
 }

@@ -11,10 +11,10 @@ use serde_json::json;
 use crate::args::Apply;
 use crate::console::Console;
 use crate::failure::usage_error;
-use crate::input::check_out;
+use crate::input::{check_out, shown};
 
 pub fn run(args: &Apply, console: &Console) -> anyhow::Result<()> {
-    check_out(&args.out, args.force)?;
+    let console = &check_out(&args.out, args.force, console)?;
     if !args.strength.is_finite() {
         return Err(usage_error(format!("--strength {}: expected a finite number", args.strength)));
     }
@@ -43,14 +43,17 @@ pub fn run(args: &Apply, console: &Console) -> anyhow::Result<()> {
         .iter()
         .map(|(name, rows)| (name.clone(), json!([rows.nrows(), rows.ncols()])))
         .collect();
-    console.result(&json!({"out": args.out, "strength": args.strength, "tensors": shapes}), || {
-        format!(
-            "{}: {} tensor(s) mapped at strength {}",
-            args.out.display(),
-            output.tensors.len(),
-            args.strength
-        )
-    })?;
+    console.result(
+        &json!({"out": shown(&args.out), "strength": args.strength, "tensors": shapes}),
+        || {
+            format!(
+                "{}: {} tensor(s) mapped at strength {}",
+                args.out.display(),
+                output.tensors.len(),
+                args.strength
+            )
+        },
+    )?;
     Ok(())
 }
 

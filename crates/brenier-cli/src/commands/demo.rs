@@ -2,17 +2,17 @@
 
 use std::fmt::Write as _;
 
-use brenier::eval::{Completion, StudyData, StudyOptions, render, study};
+use brenier::eval::{Completion, Study, StudyData, StudyOptions, render, study};
 use brenier::organism::Organism;
 use serde_json::json;
 
 use crate::args::{Common, Demo, PromptArgs};
-use crate::commands::study::{OUTPUTS, examples, table, write};
+use crate::commands::study::table;
 use crate::console::Console;
-use crate::input::{Subject, check_out_dir};
+use crate::input::{Subject, shown};
 
 pub fn run(args: &Demo, common: &Common, console: &Console) -> anyhow::Result<()> {
-    check_out_dir(&args.out, &OUTPUTS, true)?;
+    Study::check_out(&args.out, true)?;
     let organism = Organism::unpack(&args.out)?;
     let data = StudyData::read(&organism.study)?;
     let prompt = PromptArgs { raw: false, system: None };
@@ -21,13 +21,13 @@ pub fn run(args: &Demo, common: &Common, console: &Console) -> anyhow::Result<()
     options.batch = common.batch.rows();
     options.seed = common.seed;
     let finished = study(&subject, &data, &options, &mut console.stages())?;
-    write(&finished, &args.out, true)?;
+    finished.write(&args.out, true)?;
 
-    let value = json!({"out": args.out, "report": finished.report});
+    let value = json!({"out": shown(&args.out), "report": finished.report});
     console.result(&value, || {
         let mut text = table(&finished.report);
         text.push_str("\n\n");
-        text.push_str(&before_and_after(&examples(&finished, 3)));
+        text.push_str(&before_and_after(&finished.examples(3)));
         let _ = write!(text, "The report, with its plots: {}", args.out.join("report.html").display());
         text
     })?;

@@ -16,13 +16,13 @@ use crate::args::{Common, Fit};
 use crate::console::Console;
 use crate::failure::usage_error;
 use crate::fit_args::Components;
-use crate::input::check_out;
+use crate::input::{check_out, shown};
 
 /// Numbers of components among which `--components auto` chooses.
 const CANDIDATES: [usize; 6] = [1, 2, 3, 4, 6, 8];
 
 pub fn run(args: &Fit, common: &Common, console: &Console) -> anyhow::Result<()> {
-    check_out(&args.out, args.force)?;
+    let console = &check_out(&args.out, args.force, console)?;
     let mut options = args.options.options(common.seed);
     options.check()?;
     let chooses = args.options.components == Components::Auto && args.method.uses_components();
@@ -67,9 +67,9 @@ pub fn run(args: &Fit, common: &Common, console: &Console) -> anyhow::Result<()>
     let maps: serde_json::Map<_, _> =
         file.entries.iter().map(|(name, entry)| (name.clone(), entry.certificate.clone())).collect();
     let mut result = json!({
-        "out": args.out,
+        "out": shown(&args.out),
         "method": args.method.name(),
-        "sha256": sha256_file(&args.out)?,
+        "sha256": file.sha256()?,
         "maps": maps,
     });
     if chooses {

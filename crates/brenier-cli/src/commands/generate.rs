@@ -1,8 +1,8 @@
 //! `brenier generate`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
+use brenier::files::{self, Existing};
 use brenier::model::{GenerateOptions, PromptInput, generate};
 use brenier::residual::{ResidualModel, Spec};
 use serde_json::{Map, Value, json};
@@ -10,16 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::args::{Common, Generate};
 use crate::console::Console;
 use crate::failure::usage_error;
-use crate::input::{Subject, check_out, intervention, shown, write_whole};
+use crate::input::{Subject, check_out, intervention, shown};
 
 pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Result<()> {
-    let to_stdout = args.out.as_os_str() == "-";
-    if to_stdout && common.json {
-        return Err(usage_error("--out - and --json both write to stdout; use one of them"));
-    }
-    if !to_stdout {
-        check_out(&args.out, args.force)?;
-    }
+    let console = &check_out(&args.out, args.force, console)?;
     let subject = Subject::load(&args.model.dir, &args.prompt, common, console)?;
     let spec = subject.model.decoder().spec();
     let mut tap = intervention(&args.map, spec)?;
@@ -68,18 +62,15 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
         serde_json::to_writer(&mut lines, &Value::Object(line))?;
         lines.push(b'\n');
     }
-    if to_stdout {
-        let mut out = std::io::stdout().lock();
-        out.write_all(&lines)?;
-        out.flush()?;
-        return Ok(());
-    }
-    write_whole(&args.out, &lines)?;
-    console.result(&json!({"out": args.out, "completions": done.len(), "finish": finishes}), || {
-        let finishes =
-            finishes.iter().map(|(finish, n)| format!("{n} {finish}")).collect::<Vec<_>>().join(", ");
-        format!("{}: {} completions (ended by: {finishes})", args.out.display(), done.len())
-    })?;
+    files::write_bytes(&args.out, Existing::forced(args.force), &lines)?;
+    console.result(
+        &json!({"out": shown(&args.out), "completions": done.len(), "finish": finishes}),
+        || {
+            let finishes =
+                finishes.iter().map(|(finish, n)| format!("{n} {finish}")).collect::<Vec<_>>().join(", ");
+            format!("{}: {} completions (ended by: {finishes})", args.out.display(), done.len())
+        },
+    )?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
-/// Which rooms a room may use. What is not listed is not allowed.
+/// Which crates a crate may use. What is not listed is not allowed.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("brenier-files", &[]),
     ("brenier-linalg", &[]),
@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("brenier-benches", &["files", "map", "transport"]),
 ];
 
-/// Rooms that hold mathematics alone: no tensor library, directly or through others.
+/// Crates that hold mathematics alone: no tensor library, directly or through others.
 const NO_BURN: [&str; 4] = ["brenier-files", "brenier-linalg", "brenier-map", "brenier-transport"];
 
 /// Crates for a terminal, which only the program may use.
@@ -53,11 +53,11 @@ fn layers_point_one_way() {
     let metadata = metadata();
     let allowed: BTreeMap<&str, BTreeSet<String>> = MAY_USE
         .iter()
-        .map(|(room, uses)| {
+        .map(|(package, uses)| {
             let full = |short: &&str| {
                 if short.is_empty() { "brenier".to_owned() } else { format!("brenier-{short}") }
             };
-            (*room, uses.iter().map(full).collect())
+            (*package, uses.iter().map(full).collect())
         })
         .collect();
     for package in members(&metadata) {
@@ -69,7 +69,7 @@ fn layers_point_one_way() {
             assert!(allowed.contains(&dependency.name), "{name} must not use {}", dependency.name);
         }
     }
-    assert_eq!(members(&metadata).len(), MAY_USE.len(), "a room of MAY_USE is gone");
+    assert_eq!(members(&metadata).len(), MAY_USE.len(), "a crate of MAY_USE is gone");
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn mathematics_knows_no_tensor_library() {
         let names = uses.map(|used| text(used).split(' ').next().expect("a name").to_owned());
         edges.entry(text(&package["name"])).or_default().extend(names);
     }
-    let reaches_burn = |room: &str| {
-        let mut open = vec![room];
+    let reaches_burn = |package: &str| {
+        let mut open = vec![package];
         let mut seen = BTreeSet::new();
         while let Some(name) = open.pop() {
             if name.starts_with("burn") {
@@ -98,8 +98,8 @@ fn mathematics_knows_no_tensor_library() {
         }
         false
     };
-    for room in NO_BURN {
-        assert!(!reaches_burn(room), "{room} reaches burn");
+    for package in NO_BURN {
+        assert!(!reaches_burn(package), "{package} reaches burn");
     }
     // The check itself must be able to fail.
     assert!(reaches_burn("brenier-residual"), "the walk finds no burn where there is one");
@@ -122,13 +122,13 @@ fn only_the_program_knows_a_terminal() {
 #[test]
 fn no_tokenizer_below_model_and_no_faer_in_the_seam() {
     let metadata = metadata();
-    let uses = |room: &str, what: &str| {
+    let uses = |package: &str, what: &str| {
         members(&metadata)
             .into_iter()
-            .filter(|p| p.name.as_str() == room)
+            .filter(|p| p.name.as_str() == package)
             .any(|p| normal(p).any(|d| d.name == what))
     };
-    for room in [
+    for package in [
         "brenier-linalg",
         "brenier-map",
         "brenier-transport",
@@ -136,10 +136,10 @@ fn no_tokenizer_below_model_and_no_faer_in_the_seam() {
         "brenier-capture",
         "brenier-hooks",
     ] {
-        assert!(!uses(room, "tokenizers"), "{room} knows a tokenizer");
+        assert!(!uses(package, "tokenizers"), "{package} knows a tokenizer");
     }
-    for room in ["brenier-residual", "brenier-model"] {
-        assert!(!uses(room, "faer"), "{room} knows faer");
+    for package in ["brenier-residual", "brenier-model"] {
+        assert!(!uses(package, "faer"), "{package} knows faer");
     }
     assert!(uses("brenier-model", "tokenizers") && uses("brenier-linalg", "faer"));
 }

@@ -220,6 +220,13 @@ fn prompts_may_come_through_a_fifo_and_nothing_else_may() {
         let output = shell(dir, "exec timeout 60 \"$0\" \"$@\"", args);
         one_line(&output, 2, &[name, "expected a regular file"]);
     };
+    let maps = fs::read(dir.join("map")).unwrap();
+    let path = dir.join("fifo");
+    let writer = std::thread::spawn(move || fs::write(path, maps).unwrap());
+    done(dir, &["apply", "--map", "fifo", "--in", "s", "--out", "piped"]);
+    writer.join().unwrap();
+    done(dir, &[&APPLY[..], &["--out", "plain"]].concat());
+    assert_eq!(fs::read(dir.join("piped")).unwrap(), fs::read(dir.join("plain")).unwrap());
     waits_for_nobody(&["apply", "--map", "map", "--in", "fifo", "--out", "o"], "fifo");
     waits_for_nobody(&["fit", "--source", "s", "--target", "fifo", "--out", "o"], "fifo");
     for file in ["config.json", "model.safetensors"] {
@@ -229,6 +236,21 @@ fn prompts_may_come_through_a_fifo_and_nothing_else_may() {
         waits_for_nobody(&["inspect", "--model", "llama31"], file);
         fs::rename(&apart, &path).unwrap();
     }
+}
+
+/// More than a pipe holds, and then nobody reads on.
+#[test]
+fn a_reader_who_leaves_is_an_error_unless_it_is_stdouts() {
+    let dir = prepared();
+    let dir = dir.path();
+    tensor(&dir.join("s"), "x", &cloud(20_000, 6, 0.0));
+    fifo(dir, "fifo");
+    let script = "head -c 1 fifo > /dev/null & exec \"$0\" \"$@\"";
+    one_line(&shell(dir, script, &[&APPLY[..], &["--out", "fifo"]].concat()), 1, &["fifo", "Broken pipe"]);
+    let script = "{ \"$0\" \"$@\"; echo $? > code; } | head -c 1 > /dev/null";
+    let output = shell(dir, script, &[&APPLY[..], &["--out", "-"]].concat());
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read(dir.join("code")).unwrap(), b"0\n");
 }
 
 fn run(dir: &Path, args: &[&OsStr]) -> Output {

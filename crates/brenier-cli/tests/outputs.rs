@@ -358,6 +358,25 @@ fn a_study_replaces_an_older_one_whole_wherever_it_lies() {
     assert_eq!(names(), maps(&["maps/mean.safetensors", "maps/mine"]));
 }
 
+/// There is no `--force` for the demo: it replaces a former demo, and nothing else.
+#[test]
+fn a_demo_does_not_overwrite_what_is_no_demo() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    for (name, content) in
+        [("model/config.json", "mine"), ("study/text.txt", "mine"), ("report.json", "mine")]
+    {
+        let path = dir.join("out").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        refused(dir, &["demo", "--out", "out"], &[name, "no former demo"]);
+        fs::remove_dir_all(dir.join("out")).unwrap();
+    }
+    fs::write(dir.join("file"), "").unwrap();
+    refused(dir, &["demo", "--out", "file"], &["file", "directory"]);
+    refused(dir, &["demo", "--out", "file/below"], &["file", "directory"]);
+}
+
 /// `apply` on an input so large that a signal arrives while the output is being written.
 struct Writing {
     dir: TempDir,

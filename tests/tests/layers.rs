@@ -119,6 +119,41 @@ fn only_the_program_knows_a_terminal() {
     }
 }
 
+/// Writing is done by `brenier-files`: nobody else has what it takes, or calls the standard library for it.
+#[test]
+fn one_crate_writes_files() {
+    const WRITES: [&str; 6] =
+        ["fs::write(", "fs::rename(", "fs::copy(", "File::create", "File::options", "OpenOptions"];
+    let metadata = metadata();
+    for package in members(&metadata).into_iter().filter(|package| package.name.as_str() != "brenier-files") {
+        assert!(
+            !normal(package).any(|dependency| dependency.name == "tempfile"),
+            "{} uses tempfile",
+            package.name
+        );
+        let mut open = vec![package.manifest_path.with_file_name("src").into_std_path_buf()];
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(
+                    std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("a file").path()),
+                );
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            // Unit tests and examples in the documentation may write as they like.
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                assert!(
+                    !WRITES.iter().any(|call| line.contains(call)),
+                    "{}: {}",
+                    path.display(),
+                    line.trim()
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn no_tokenizer_below_model_and_no_faer_in_the_seam() {
     let metadata = metadata();

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use brenier::capture::CaptureError;
 use brenier::device::DeviceError;
 use brenier::eval::EvalError;
-use brenier::files::WriteError;
+use brenier::files::{self, WriteError};
 use brenier::hooks::HookError;
 use brenier::map::MapError;
 use brenier::model::ModelError;
@@ -35,9 +35,10 @@ pub fn usage_error(message: impl Into<String>) -> anyhow::Error {
     Usage(message.into()).into()
 }
 
-/// Reports an error and gives its exit code. A reader who went away, as in `brenier .. | head`, is no error.
+/// Reports an error and gives its exit code. A reader of stdout who went away, as in `brenier .. | head`, is no error.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    if io_kinds(error).any(|kind| kind == io::ErrorKind::BrokenPipe) {
+    let elsewhere = |cause: &(dyn Error + 'static)| matches!(cause.downcast_ref(), Some(WriteError::Io { path, .. }) if !files::is_stdout(path));
+    if io_kinds(error).any(|kind| kind == io::ErrorKind::BrokenPipe) && !error.chain().any(elsewhere) {
         return ExitCode::SUCCESS;
     }
     let exists =
@@ -112,9 +113,10 @@ fn one_line(error: &anyhow::Error) -> String {
 /// machine does to a good request.
 fn is_input(error: &anyhow::Error) -> bool {
     use io::ErrorKind::{
-        FileTooLarge, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull, TimedOut,
+        BrokenPipe, FileTooLarge, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull, TimedOut,
     };
-    let machine = [StorageFull, QuotaExceeded, FileTooLarge, ReadOnlyFilesystem, OutOfMemory, TimedOut];
+    let machine =
+        [StorageFull, QuotaExceeded, FileTooLarge, ReadOnlyFilesystem, OutOfMemory, TimedOut, BrokenPipe];
     !io_kinds(error).any(|kind| machine.contains(&kind)) && error.chain().any(refuses_input)
 }
 

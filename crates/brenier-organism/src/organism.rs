@@ -73,6 +73,18 @@ impl Organism {
         Ok(paths)
     }
 
+    /// A file in `dir` that unpacking would replace by one with another content.
+    #[must_use]
+    pub fn in_the_way(dir: &Path) -> Option<PathBuf> {
+        let paths = FILES.iter().map(|(sub, name, content)| (dir.join(sub).join(name), *content));
+        let other =
+            |path: &Path, content: &[u8]| brenier_files::read(path).map_or(true, |found| found != content);
+        paths
+            .filter(|(path, content)| std::fs::symlink_metadata(path).is_ok() && other(path, content))
+            .map(|(path, _)| path)
+            .next()
+    }
+
     /// The content of a shipped file, e.g. `study/text.txt`.
     #[must_use]
     pub fn file(name: &str) -> Option<&'static [u8]> {

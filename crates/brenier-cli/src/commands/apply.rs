@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use brenier::capture::{ActivationFile, Activations, Rows};
+use brenier::map::container::read_whole;
 use brenier::map::{MapEntry, MapFile};
-use brenier::model::sha256_file;
+use brenier::model::sha256;
 use serde_json::json;
 
 use crate::args::Apply;
@@ -18,7 +19,9 @@ pub fn run(args: &Apply, console: &Console) -> anyhow::Result<()> {
     if !args.strength.is_finite() {
         return Err(usage_error(format!("--strength {}: expected a finite number", args.strength)));
     }
-    let maps = MapFile::read(&args.map)?;
+    // Read once: the hash is that of the maps that are applied, and a FIFO has no second reading.
+    let map_bytes = read_whole(&args.map)?;
+    let maps = MapFile::from_bytes(&map_bytes, &args.map)?;
     let input = ActivationFile::open(&args.input)?;
     let pairs = pairs(args, &maps, &input)?;
 
@@ -33,7 +36,7 @@ pub fn run(args: &Apply, console: &Console) -> anyhow::Result<()> {
     drop(bar);
     let mut metadata = input.metadata().clone();
     metadata.retain(|key, _| key != "format");
-    metadata.insert("map.sha256".to_owned(), sha256_file(&args.map)?);
+    metadata.insert("map.sha256".to_owned(), sha256(&map_bytes));
     metadata.insert("map.strength".to_owned(), args.strength.to_string());
     let output = Activations { tensors, rows: input.row_index()?, metadata };
     output.write(&args.out, args.force)?;

@@ -1,18 +1,21 @@
 //! `brenier demo`: the study on the built-in model.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use brenier::eval::{Completion, Study, StudyData, StudyOptions, render, study};
+use brenier::eval::{Completion, EvalError, Study, StudyData, StudyOptions, render, study};
+use brenier::files::WriteError;
 use brenier::organism::Organism;
 use serde_json::json;
 
 use crate::args::{Common, Demo, PromptArgs};
 use crate::commands::study::table;
 use crate::console::Console;
+use crate::failure::usage_error;
 use crate::input::{Subject, shown};
 
 pub fn run(args: &Demo, common: &Common, console: &Console) -> anyhow::Result<()> {
-    Study::check_out(&args.out, true)?;
+    check_out(&args.out)?;
     let organism = Organism::unpack(&args.out)?;
     let data = StudyData::read(&organism.study)?;
     let prompt = PromptArgs { raw: false, system: None };
@@ -32,6 +35,27 @@ pub fn run(args: &Demo, common: &Common, console: &Console) -> anyhow::Result<()
         text
     })?;
     Ok(())
+}
+
+/// Refuses a directory that cannot be written, or that holds files of these names which no demo wrote. A former demo is
+/// replaced, also one that was cut off.
+fn check_out(out: &Path) -> anyhow::Result<()> {
+    let former = Study::is_in(out);
+    let in_the_way = match Study::check_out(out, former) {
+        Err(EvalError::Write(WriteError::Exists { path })) => Some(path),
+        checked => {
+            checked?;
+            if former { None } else { Organism::in_the_way(out) }
+        }
+    };
+    match in_the_way {
+        None => Ok(()),
+        Some(path) => Err(usage_error(format!(
+            "{} would be overwritten, and {} holds no former demo; choose another --out",
+            path.display(),
+            out.display()
+        ))),
+    }
 }
 
 fn before_and_after(pairs: &[(Completion, Completion)]) -> String {

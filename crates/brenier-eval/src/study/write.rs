@@ -49,6 +49,12 @@ impl Study {
         Ok(brenier_files::check_dir(&maps)?)
     }
 
+    /// Whether a directory holds a study, finished or not.
+    #[must_use]
+    pub fn is_in(dir: &Path) -> bool {
+        manifest(dir).is_some()
+    }
+
     /// Writes `maps/*.safetensors`, `completions.jsonl`, `report.json`, `report.html` and, last, `manifest.json` with
     /// their hashes, each whole or not at all. The directory is made where it is not there.
     ///
@@ -75,7 +81,7 @@ impl Study {
         outputs.extend(texts.iter().map(|(name, text)| ((*name).to_owned(), sha256(text.as_bytes()))));
 
         let manifest = dir.join(MANIFEST);
-        let earlier = earlier(&manifest);
+        let earlier = earlier(dir);
         let mut unfinished = earlier.clone();
         for (name, hash) in &outputs {
             unfinished.entry(name.clone()).or_default().insert(hash.clone());
@@ -128,21 +134,21 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-/// What earlier studies wrote, by the manifest that is there; nothing where none is, or where it is not a study's.
-fn earlier(manifest: &Path) -> Hashes {
-    let read = brenier_files::read(manifest).ok();
-    let found = read.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()).unwrap_or_default();
+/// The manifest of a study; `None` where there is none, or what is there is not a study's.
+fn manifest(dir: &Path) -> Option<Value> {
+    let bytes = brenier_files::read(&dir.join(MANIFEST)).ok()?;
+    serde_json::from_slice::<Value>(&bytes).ok().filter(|found| found["schema"] == SCHEMA)
+}
+
+/// What earlier studies wrote into a directory, by their manifest.
+fn earlier(dir: &Path) -> Hashes {
+    let found = manifest(dir).unwrap_or_default();
     let mut hashes = Hashes::new();
-    if found["schema"] != SCHEMA {
-        return hashes;
-    }
     for list in ["outputs", "unfinished"] {
         for (name, known) in found[list].as_object().into_iter().flatten() {
             let known = known.as_array().map_or(std::slice::from_ref(known), Vec::as_slice);
-            hashes
-                .entry(name.clone())
-                .or_default()
-                .extend(known.iter().filter_map(Value::as_str).map(str::to_owned));
+            let known = known.iter().filter_map(Value::as_str).map(str::to_owned);
+            hashes.entry(name.clone()).or_default().extend(known);
         }
     }
     hashes

@@ -7,7 +7,7 @@ use brenier_model::sha256_file;
 use serde_json::{Map, Value, json};
 
 use super::Study;
-use crate::EvalError;
+use crate::{EvalError, to_json};
 
 impl Study {
     /// Writes `maps/*.safetensors`, `completions.jsonl`, `report.json` and, last, `manifest.json` with their hashes,
@@ -36,7 +36,7 @@ impl Study {
             lines.push('\n');
         }
         write_whole(&dir.join("completions.jsonl"), lines.as_bytes())?;
-        write_whole(&dir.join("report.json"), pretty(&json!(self.report)).as_bytes())?;
+        write_whole(&dir.join("report.json"), pretty(&to_json("report", &self.report)?).as_bytes())?;
 
         let mut outputs = Map::new();
         for name in maps.iter().map(String::as_str).chain(["completions.jsonl", "report.json"]) {

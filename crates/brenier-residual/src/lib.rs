@@ -27,6 +27,6 @@ pub use cache::KvCache;
 pub use error::ResidualError;
 pub use hook::{HookPoint, Site};
 pub use model::{ResidualModel, Spec};
-pub use overflow::{Cause, Overflow, Place};
+pub use overflow::{Cause, Origin, Overflow, Place};
 pub use read::{read_back, read_logits};
 pub use tap::Tap;

@@ -8,14 +8,26 @@ use crate::{Batch, HookPoint, ResidualError, ResidualModel, Row, Tap};
 
 /// A forward pass whose values are not finite: the dtype that it ran in, and the first place where that shows.
 ///
-/// Its text says what happened and what helps, e.g. `values overflow f16 in the edit at blocks.7.hook_resid_post; use
-/// bf16 or f32, or a lower strength`.
+/// Its text says what happened and what helps, e.g. `values overflow f16 in the edit at blocks.7.hook_resid_post (token
+/// 5); use bf16 or f32, or a lower strength`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overflow {
     /// The dtype of the activations.
     pub dtype: DType,
-    /// The first place; `None` where the row is finite when it runs by itself, so that rounding decides.
-    pub first: Option<(Place, Cause)>,
+    /// Where it begins; `None` where the row is finite when it runs by itself, so that rounding decides.
+    pub first: Option<Origin>,
+}
+
+/// Where values begin to be other than finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The first place, in the order of computation.
+    pub place: Place,
+    /// The first token there, from 0. Tokens before it follow: attention multiplies what it must not see by 0, and 0
+    /// times infinity is no number.
+    pub token: usize,
+    /// What made them.
+    pub cause: Cause,
 }
 
 /// A place in a forward pass.
@@ -41,7 +53,8 @@ pub enum Cause {
 }
 
 impl Overflow {
-    /// Runs a row once more, by itself, and finds the first place where it is not finite, at `token` or before it.
+    /// Runs a row once more, by itself, and finds where it begins to be other than finite. Of logits only those after
+    /// `token` are looked at.
     ///
     /// This is for after a failure: it reads every hook point. `tap` acts as it did in the pass that failed.
     #[must_use]
@@ -61,13 +74,14 @@ impl fmt::Display for Overflow {
         }
         let edited = match self.first {
             None => false,
-            Some((place, cause)) => {
+            Some(Origin { place, token, cause }) => {
                 match (place, cause) {
                     (Place::Hook(at), Cause::Edit) => write!(f, " in the edit at {at}")?,
                     (Place::Hook(at), _) => write!(f, " at {at}")?,
                     (Place::Embedding, _) => f.write_str(" in the embedding")?,
                     (Place::Logits, _) => f.write_str(" in the logits")?,
                 }
+                write!(f, " (token {token})")?;
                 if cause == Cause::AfterEdit {
                     f.write_str(", after an edit")?;
                 }
@@ -88,54 +102,51 @@ fn first(
     row: Row<'_>,
     token: usize,
     tap: &mut dyn Tap,
-) -> Result<Option<(Place, Cause)>, ResidualError> {
+) -> Result<Option<Origin>, ResidualError> {
     let batch = Batch::new(&[row], &model.spec().device)?;
-    let mut finder = Finder { tap, tokens: token + 1, seen: Vec::new() };
+    let mut finder = Finder { tap, seen: Vec::new() };
     let x = model.embed(&batch)?;
-    finder.note(Place::Embedding, x.clone(), None);
+    finder.note(Place::Embedding, &x, None);
     let x = model.blocks(0..model.spec().layers, x, &batch, None, &mut finder)?;
-    let finite = is_finite(model.unembed(x.narrow(1, token, 1)));
-    finder.seen.push(Seen { place: Place::Logits, finite, changed: None });
+    finder.note(Place::Logits, &model.unembed(x.narrow(1, token, 1)), None);
 
     let mut edited = false;
     for Seen { place, finite, changed } in finder.seen {
-        if !read(finite)? {
+        if let Some(at) = flags(finite)?.iter().position(|finite| !finite) {
             let cause = match changed {
                 Some(_) => Cause::Edit,
                 None if edited => Cause::AfterEdit,
                 None => Cause::Model,
             };
-            return Ok(Some((place, cause)));
+            let token = if place == Place::Logits { token } else { at };
+            return Ok(Some(Origin { place, token, cause }));
         }
         if let Some(changed) = changed {
-            edited |= read(changed)?;
+            edited |= flags(changed)?.contains(&true);
         }
     }
     Ok(None)
 }
 
-/// Values at a place, as flags on the device.
+/// What was seen at a place, as a flag a token, on the device.
 struct Seen {
     place: Place,
-    finite: Tensor<1, Bool>,
+    finite: Tensor<3, Bool>,
     /// Of what a tap returned: whether it differs from what the tap was given.
-    changed: Option<Tensor<1, Bool>>,
+    changed: Option<Tensor<3, Bool>>,
 }
 
 /// A tap around another that watches what the other is given and what it returns.
 struct Finder<'a> {
     tap: &'a mut dyn Tap,
-    /// Tokens of the row that are looked at.
-    tokens: usize,
     seen: Vec<Seen>,
 }
 
 impl Finder<'_> {
-    fn note(&mut self, place: Place, x: Tensor<3>, before: Option<Tensor<3>>) {
-        let seen = |x: Tensor<3>| x.narrow(1, 0, self.tokens);
-        let x = seen(x);
-        let changed = before.map(|before| seen(before).not_equal(x.clone()).any());
-        self.seen.push(Seen { place, finite: is_finite(x), changed });
+    fn note(&mut self, place: Place, x: &Tensor<3>, before: Option<Tensor<3>>) {
+        let finite = x.clone().is_finite().all_dim(2);
+        let changed = before.map(|before| before.not_equal(x.clone()).any_dim(2));
+        self.seen.push(Seen { place, finite, changed });
     }
 }
 
@@ -145,21 +156,17 @@ impl Tap for Finder<'_> {
     }
 
     fn visit(&mut self, at: HookPoint, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
-        self.note(Place::Hook(at), x.clone(), None);
+        self.note(Place::Hook(at), &x, None);
         if !self.tap.wants(at) {
             return x;
         }
         let y = self.tap.visit(at, batch, x.clone());
-        self.note(Place::Hook(at), y.clone(), Some(x));
+        self.note(Place::Hook(at), &y, Some(x));
         y
     }
 }
 
-fn is_finite(x: Tensor<3>) -> Tensor<1, Bool> {
-    x.is_finite().all()
-}
-
-fn read(flag: Tensor<1, Bool>) -> Result<bool, ResidualError> {
-    let data = flag.try_into_data().map_err(|error| ResidualError::device(&error))?;
-    Ok(data.iter::<bool>().all(|flag| flag))
+fn flags(flags: Tensor<3, Bool>) -> Result<Vec<bool>, ResidualError> {
+    let data = flags.try_into_data().map_err(|error| ResidualError::device(&error))?;
+    Ok(data.iter::<bool>().collect())
 }

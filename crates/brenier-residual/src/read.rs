@@ -47,10 +47,19 @@ pub fn read_logits(
     columns: &[usize],
     see: &mut dyn FnMut(usize, &[f32]),
 ) -> Result<(), ResidualError> {
+    let block = AT_ONCE / model.spec().vocab.max(1);
+    in_blocks(model, x, columns, block.max(1), see)
+}
+
+fn in_blocks(
+    model: &dyn ResidualModel,
+    x: Tensor<3>,
+    columns: &[usize],
+    block: usize,
+    see: &mut dyn FnMut(usize, &[f32]),
+) -> Result<(), ResidualError> {
     let [rows, tokens, hidden] = x.dims();
     let x = x.reshape([rows * tokens, hidden]);
-    let vocab = model.spec().vocab.max(1);
-    let block = (AT_ONCE / vocab).max(1);
     for (count, columns) in columns.chunks(block).enumerate() {
         let index: Vec<i64> = columns.iter().map(|&column| column as i64).collect();
         let index = Tensor::<1, Int>::from_data(TensorData::new(index, [columns.len()]), &x.device());
@@ -62,9 +71,78 @@ pub fn read_logits(
             }
             other => other,
         })?;
-        for (i, logits) in logits.chunks(vocab).enumerate() {
+        for (i, logits) in logits.chunks(model.spec().vocab.max(1)).enumerate() {
             see(first + i, logits);
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use burn::tensor::{DType, Device};
+
+    use super::*;
+    use crate::{Batch, KvCache, Spec, Tap};
+
+    /// Unembeds `x` to `(x, 2 x, 3 x)`; does nothing else.
+    struct Thrice(Spec);
+
+    impl ResidualModel for Thrice {
+        fn spec(&self) -> &Spec {
+            &self.0
+        }
+
+        fn embed(&self, _: &Batch) -> Result<Tensor<3>, ResidualError> {
+            Err(ResidualError::EmptyBatch)
+        }
+
+        fn blocks(
+            &self,
+            _: Range<u16>,
+            x: Tensor<3>,
+            _: &Batch,
+            _: Option<&mut KvCache>,
+            _: &mut dyn Tap,
+        ) -> Result<Tensor<3>, ResidualError> {
+            Ok(x)
+        }
+
+        fn unembed(&self, x: Tensor<3>) -> Tensor<3> {
+            Tensor::cat(vec![x.clone(), x.clone() * 2.0, x * 3.0], 2)
+        }
+    }
+
+    fn read(values: [f32; 6], block: usize) -> Result<Vec<(usize, Vec<f32>)>, ResidualError> {
+        let spec = Spec {
+            architecture: "Thrice".into(),
+            layers: 0,
+            hidden: 1,
+            vocab: 3,
+            context: 9,
+            device: Device::flex(),
+            dtype: DType::F32,
+        };
+        let x = Tensor::from_data(TensorData::new(values.to_vec(), [2, 3, 1]), &spec.device);
+        let mut seen = Vec::new();
+        in_blocks(&Thrice(spec), x, &[1, 2, 3, 5], block, &mut |i, logits| seen.push((i, logits.to_vec())))?;
+        Ok(seen)
+    }
+
+    #[test]
+    fn blocks_do_not_show() {
+        for block in 1..5 {
+            let found = read([0.0, 1.0, 2.0, 3.0, f32::NAN, 5.0], block);
+            let wanted =
+                [(0, 1.0), (1, 2.0), (2, 3.0), (3, 5.0)].map(|(i, x)| (i, vec![x, 2.0 * x, 3.0 * x]));
+            assert_eq!(found, Ok(wanted.to_vec()));
+            // 3 times this is too much, once and twice are not.
+            let error = read([0.0, 1.0, 2.0, 1.5e38, 0.0, 5.0], block);
+            assert_eq!(error, Err(ResidualError::NotFinite { row: 2, column: 2, value: f32::INFINITY }));
+            let error = read([0.0, 1.0, 2.0, 3.0, 0.0, f32::NEG_INFINITY], block).unwrap_err();
+            assert_eq!(error, ResidualError::NotFinite { row: 3, column: 0, value: f32::NEG_INFINITY });
+        }
+    }
 }

@@ -45,7 +45,7 @@ pub enum HookError {
     },
     /// A strength at which the map moves every activation out of the range of f32, in which maps are applied.
     #[error(
-        "{at}: at strength {strength:e} the map moves activations by {step:e}, which is beyond the range of f32 ({:e})",
+        "{at}: at strength {strength:e} the map moves activations by {step:.1e}, which is beyond the range of f32 ({:e})",
         f32::MAX
     )]
     TooStrong {

@@ -29,10 +29,11 @@ fn main() -> ExitCode {
         return failure::report(&anyhow::Error::new(error).context("cannot watch for signals"));
     }
     let console = Console::new(cli.common.quiet, cli.common.json);
+    let device = &cli.common.device;
     match panic::catch_unwind(AssertUnwindSafe(|| run(&cli, &console))) {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => failure::report(&error),
-        Err(_) => failure::panicked(),
+        Ok(Err(error)) => failure::report(&error, device),
+        Err(_) => failure::panicked(device),
     }
 }
 

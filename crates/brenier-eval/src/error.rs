@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use brenier_residual::{Overflow, ResidualError};
+
 /// Errors of this crate. Each is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -46,16 +48,28 @@ pub enum EvalError {
         found: String,
     },
     /// A prompt that does not fit the model.
-    #[error("{what}, prompt {index}: {reason}")]
+    #[error("{what} {index} (counted from 0): {reason}")]
     Prompt {
-        /// The file or list it stands in.
-        what: String,
-        /// Its index, from 1.
+        /// The list it stands in, e.g. `source_val, prompt`.
+        what: &'static str,
+        /// Its index there.
         index: usize,
         /// What is wrong with it.
         reason: String,
     },
-    /// A number that is not finite where one was measured.
+    /// A forward pass whose values are not finite.
+    #[error("{what} {index}, token {token} (counted from 0): {overflow}")]
+    Overflow {
+        /// What was run, e.g. `source_val, prompt`.
+        what: &'static str,
+        /// Its index.
+        index: usize,
+        /// The token whose logits, or whose activation, are not finite.
+        token: usize,
+        /// Where the pass stopped being finite.
+        overflow: Overflow,
+    },
+    /// A measure that is not finite.
     #[error("{what}: found {found}, expected a finite number")]
     NotFinite {
         /// What was measured.
@@ -63,10 +77,12 @@ pub enum EvalError {
         /// The number.
         found: f64,
     },
-    /// A tensor that could not be read back from the device.
-    #[error("cannot read a tensor back from the device: {reason}")]
-    Device {
-        /// What the backend said.
+    /// A value that cannot be written as JSON.
+    #[error("{what} cannot be written as JSON: {reason}")]
+    Json {
+        /// The value.
+        what: String,
+        /// What is wrong with it.
         reason: String,
     },
     /// No method could be fitted anywhere.
@@ -97,7 +113,27 @@ pub enum EvalError {
     /// Prompts, template, tokenizer or generation.
     #[error(transparent)]
     Model(#[from] brenier_model::ModelError),
-    /// A batch that the model cannot take.
+    /// A batch that the model cannot take, or a device that fails.
     #[error(transparent)]
-    Batch(#[from] brenier_residual::ResidualError),
+    Batch(#[from] ResidualError),
+    /// No setting of any method could be measured.
+    #[error("every setting of every method failed on validation; the first: {reason}")]
+    NothingMeasured {
+        /// What was wrong with the first.
+        reason: String,
+    },
+}
+
+impl EvalError {
+    /// Whether the machine failed rather than what was asked of it: the next candidate would fare no better.
+    pub(crate) fn is_of_machine(&self) -> bool {
+        let device = |error: &ResidualError| matches!(error, ResidualError::Device { .. });
+        match self {
+            Self::Io { .. } => true,
+            Self::Batch(error) => device(error),
+            Self::Capture(brenier_capture::CaptureError::Batch(error)) => device(error),
+            Self::Model(brenier_model::ModelError::Batch(error)) => device(error),
+            _ => false,
+        }
+    }
 }

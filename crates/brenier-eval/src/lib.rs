@@ -5,6 +5,7 @@
 mod complete;
 mod data;
 mod error;
+mod finite;
 mod forward;
 mod judge;
 mod kl;
@@ -20,13 +21,15 @@ mod subject;
 
 pub use data::{Side, StudyData};
 pub use error::EvalError;
+pub use finite::to_json;
 pub use judge::{Match, Phrases};
 pub use kl::{Kl, kl};
 pub use perplexity::{Perplexity, TEXT_POLICY, perplexity};
 pub use progress::Progress;
 pub use report::{
-    Baseline, Completion, DataInfo, LayerInfo, Mean, MethodReport, ModelInfo, Paired, REPORT_SCHEMA, Rate,
-    Report, Scatter, ScoreReport, Setting, Settings, SweepPoint, Timings, ValScores, Versus,
+    Baseline, Completion, DataInfo, LayerInfo, Mean, MethodReport, MethodScores, ModelInfo, Outcome, Paired,
+    REPORT_SCHEMA, Rate, Report, Scatter, ScoreReport, Setting, Settings, SweepPoint, SweepScores, Timings,
+    ValScores, Versus,
 };
 pub use score::{ScoreOptions, score};
 pub use study::{STUDIED, Study, StudyOptions, study};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use brenier_residual::ResidualError;
+use brenier_residual::{Overflow, ResidualError};
 
 /// Errors of this crate. Each is one line: the file, the tensor or the line; what was expected and what was
 /// found; the hint.
@@ -249,24 +249,17 @@ pub enum ModelError {
         /// Size of the vocabulary.
         vocab: usize,
     },
-    /// Logits from which no token follows.
-    #[error(
-        "prompt {prompt} (counted from 0): the logits after {tokens} new tokens are not finite; are the weights \
-         sound, and a map's strength in bounds?"
-    )]
+    /// Logits that are not finite.
+    #[error("prompt {prompt} (counted from 0), after {tokens} new tokens: {overflow}")]
     NotFinite {
         /// Index of the prompt.
         prompt: usize,
         /// Tokens generated before.
         tokens: usize,
+        /// Where the pass stopped being finite.
+        overflow: Overflow,
     },
-    /// Numbers that could not be read back from the device.
-    #[error("cannot read from the device: {reason}")]
-    Device {
-        /// What the backend said.
-        reason: String,
-    },
-    /// A batch or a step that the model cannot take.
+    /// A batch or a step that the model cannot take, or a device that fails.
     #[error(transparent)]
     Batch(#[from] ResidualError),
 }

@@ -1,11 +1,10 @@
 //! Continuing prompts, many at once.
 
-use brenier_residual::{Batch, KvCache, ResidualModel, Row, Tap};
-use burn::tensor::{DType, Tensor};
+use brenier_residual::{Batch, KvCache, Overflow, ResidualError, ResidualModel, Row, Tap, read_back};
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ModelError, one_line};
+use crate::error::ModelError;
 use crate::sampling::Sampler;
 
 /// How to continue.
@@ -117,8 +116,14 @@ pub fn generate(
         });
         let rows: Vec<Row<'_>> = chunk.iter().map(|(_, prompt)| Row::prompt(prompt)).collect();
         let batch = Batch::new(&rows, &model.spec().device)?;
-        let mut run =
-            Run { model, eos, max_new_tokens: options.max_new_tokens, sampler, results: &mut results };
+        let mut run = Run {
+            model,
+            prompts,
+            eos,
+            max_new_tokens: options.max_new_tokens,
+            sampler,
+            results: &mut results,
+        };
         run.until_all_end(live.collect(), batch, tap, on_token)?;
     }
     Ok(results)
@@ -135,6 +140,7 @@ struct Live {
 
 struct Run<'a> {
     model: &'a dyn ResidualModel,
+    prompts: &'a [Vec<u32>],
     eos: &'a [u32],
     max_new_tokens: usize,
     sampler: Sampler,
@@ -153,11 +159,15 @@ impl Run<'_> {
         loop {
             let logits = self.model.forward_last(&batch, Some(&mut cache), tap)?;
             let (mut kept, mut going, mut next) = (Vec::new(), Vec::new(), Vec::new());
-            let (vocab, logits) = (logits.dims()[1], on_host(logits)?);
+            let vocab = logits.dims()[1];
+            let logits = read_back(logits).map_err(|error| match error {
+                ResidualError::NotFinite { row, .. } => self.not_finite(&live[row], tap),
+                other => other.into(),
+            })?;
             for (slot, (mut row, logits)) in live.drain(..).zip(logits.chunks(vocab)).enumerate() {
-                let (index, tokens) = (row.index, row.ids.len());
+                let index = row.index;
                 let id = self.sampler.pick(logits, &mut row.stream);
-                let id = id.ok_or(ModelError::NotFinite { prompt: index, tokens })?;
+                let id = id.ok_or_else(|| self.not_finite(&row, tap))?;
                 match self.finish(&mut row, id, on_token) {
                     Some(finish) => {
                         if let Some(result) = self.results.get_mut(index) {
@@ -181,6 +191,15 @@ impl Run<'_> {
             batch = batch.next(&next)?;
             live = going;
         }
+    }
+
+    /// Where the pass over a row stopped being finite.
+    fn not_finite(&self, row: &Live, tap: &mut dyn Tap) -> ModelError {
+        let prompt = &self.prompts[row.index];
+        let ids = [prompt.as_slice(), &row.ids].concat();
+        let whole = Row { ids: &ids, prompt: prompt.len() };
+        let overflow = Overflow::locate(self.model, whole, ids.len() - 1, tap);
+        ModelError::NotFinite { prompt: row.index, tokens: row.ids.len(), overflow }
     }
 
     /// Takes in a token; says why the row ends, if it does.
@@ -212,10 +231,4 @@ fn check_prompt(model: &dyn ResidualModel, index: usize, prompt: &[u32]) -> Resu
         Some(&id) => Err(ModelError::UnknownId { prompt: index, id, vocab: spec.vocab }),
         None => Ok(()),
     }
-}
-
-fn on_host(logits: Tensor<2>) -> Result<Vec<f32>, ModelError> {
-    let failed = |error: &dyn std::fmt::Display| ModelError::Device { reason: one_line(&error.to_string()) };
-    let data = logits.cast(DType::F32).try_into_data().map_err(|error| failed(&error))?;
-    data.try_into_vec().map_err(|error| failed(&error))
 }

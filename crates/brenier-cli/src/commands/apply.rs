@@ -101,21 +101,34 @@ fn pairs<'a>(
 
 /// The rows after the map, in the precision that they had.
 fn mapped(mut rows: Rows, entry: &MapEntry, strength: f64) -> anyhow::Result<Rows> {
-    let found = match &rows {
-        Rows::F32(rows) => not_finite(rows.nrows(), rows.ncols(), |i, j| f64::from(rows[(i, j)])),
-        Rows::F64(rows) => not_finite(rows.nrows(), rows.ncols(), |i, j| rows[(i, j)]),
-    };
-    if let Some((row, column, value)) = found {
-        return Err(usage_error(format!("row {row}, column {column} is {value}: expected finite numbers")));
+    if let Some((row, column, value)) = not_finite(&rows) {
+        return Err(usage_error(format!(
+            "row {row}, column {column} (counted from 0) is {value}: expected finite numbers"
+        )));
     }
     match &mut rows {
         Rows::F32(rows) => entry.map.apply_rows_f32(rows.as_mut(), strength)?,
         Rows::F64(rows) => entry.map.apply_rows(rows.as_mut(), strength)?,
     }
+    if let Some((row, column, value)) = not_finite(&rows) {
+        let dtype = match &rows {
+            Rows::F32(_) => "f32",
+            Rows::F64(_) => "f64",
+        };
+        return Err(usage_error(format!(
+            "row {row}, column {column} (counted from 0) comes to {value}, beyond the range of {dtype}, at strength \
+             {strength:e}; lower --strength"
+        )));
+    }
     Ok(rows)
 }
 
-fn not_finite(rows: usize, columns: usize, at: impl Fn(usize, usize) -> f64) -> Option<(usize, usize, f64)> {
-    let all = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
-    all.map(|(row, column)| (row, column, at(row, column))).find(|(_, _, value)| !value.is_finite())
+/// The first number that is not finite: row, column and value.
+fn not_finite(rows: &Rows) -> Option<(usize, usize, f64)> {
+    let value = |row, column| match rows {
+        Rows::F32(rows) => f64::from(rows[(row, column)]),
+        Rows::F64(rows) => rows[(row, column)],
+    };
+    let all = (0..rows.nrows()).flat_map(|row| (0..rows.ncols()).map(move |column| (row, column)));
+    all.map(|(row, column)| (row, column, value(row, column))).find(|(_, _, value)| !value.is_finite())
 }

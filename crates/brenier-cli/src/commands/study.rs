@@ -49,7 +49,8 @@ pub fn table(report: &Report) -> String {
             below => format!("{top}\n{below}"),
         };
         let mark = if row.selected { "\u{25b8} " } else { "" };
-        let mut cells = vec![Cell::new(text(&format!("{mark}{}", row.name), &row.setting))];
+        let failed = if row.failed.is_some() { " failed" } else { "" };
+        let mut cells = vec![Cell::new(text(&format!("{mark}{}{failed}", row.name), &row.setting))];
         cells.extend(row.cells.iter().map(|(value, interval)| {
             let value = if value.is_empty() { "\u{2013}" } else { value };
             Cell::new(text(value, interval)).set_alignment(CellAlignment::Right)
@@ -64,5 +65,7 @@ pub fn table(report: &Report) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    format!("{table}\n\u{25b8} chosen on validation; below each rate its 95% interval (Wilson)")
+    let failed = data.rows.iter().filter_map(|row| Some((&row.name, row.failed.as_ref()?)));
+    let reasons: String = failed.map(|(name, reason)| format!("\n{name} failed: {reason}")).collect();
+    format!("{table}\n\u{25b8} chosen on validation; below each rate its 95% interval (Wilson){reasons}")
 }

@@ -9,7 +9,7 @@ use brenier_transport::{Fit, FitOptions, Method, Shift, fit};
 use faer::Mat;
 use rayon::prelude::*;
 
-use crate::{EvalError, Setting};
+use crate::{EvalError, Outcome, Setting, SweepPoint, to_json};
 
 /// The places at which a projection acts, in every block.
 pub(super) const PROJECTED: [Site; 3] = [Site::ResidPre, Site::AttnOut, Site::MlpOut];
@@ -26,6 +26,11 @@ impl Use {
     pub const PLAIN: Use = Use { tokens: TokenSet::LastAndGenerated, strength: 1.0 };
     /// Everywhere.
     pub const ALL: Use = Use { tokens: TokenSet::All, strength: 1.0 };
+
+    /// How a method is tried first.
+    pub fn first(method: Method) -> Self {
+        if method == Method::Rfa { Self::ALL } else { Self::PLAIN }
+    }
 }
 
 /// A map, where it was fitted.
@@ -57,14 +62,20 @@ pub(super) fn rows_of(activations: &Activations, layer: u16) -> Result<Mat<f64>,
     Ok(rows.to_f64())
 }
 
-/// Fits everything that can be fitted; what cannot becomes a note. An error only where nothing can.
+/// What was fitted, and what could not be.
+pub(super) struct Fitted {
+    pub candidates: Vec<Candidate>,
+    pub failed: Vec<SweepPoint>,
+}
+
+/// Fits everything that can be fitted; what cannot is reported as failed. An error only where nothing can.
 pub(super) fn fit_all(
     layers: &[LayerRows],
     methods: &[Method],
     components: &[usize],
     shifts: &[Shift],
     notes: &mut Vec<String>,
-) -> Result<Vec<Candidate>, EvalError> {
+) -> Result<Fitted, EvalError> {
     let mut jobs = Vec::new();
     for rows in layers {
         for &method in methods {
@@ -84,18 +95,27 @@ pub(super) fn fit_all(
             options.shift = shift;
             let held_out = Some((rows.source_val.as_ref(), rows.target_val.as_ref()));
             let found = fit(method, rows.source.as_ref(), rows.target.as_ref(), &options, held_out);
-            (method, rows.layer, components, found)
+            let found = found.map_err(EvalError::from).and_then(|fit| {
+                to_json("certificate", &fit.certificate)?;
+                Ok(fit)
+            });
+            (method, rows.layer, components, shift, found)
         })
         .collect();
-    let mut candidates = Vec::new();
+    let mut fitted = Fitted { candidates: Vec::new(), failed: Vec::new() };
     let mut failures = Vec::new();
-    for (method, layer, components, found) in made {
+    for (method, layer, components, shift, found) in made {
         match found {
-            Ok(fit) => candidates.push(Candidate { method, layer, components, fit }),
-            Err(error) => failures.push((method, layer, components, error.to_string())),
+            Ok(fit) => fitted.candidates.push(Candidate { method, layer, components, fit }),
+            Err(error) => {
+                let setting = setting(method, layer, components, shift, Use::first(method));
+                let outcome = Outcome::Failed { reason: format!("{setting}: could not be fitted: {error}") };
+                fitted.failed.push(SweepPoint { setting, heldout_w2_ratio: None, outcome });
+                failures.push((method, layer, components, error.to_string()));
+            }
         }
     }
-    if let (true, Some((method, layer, _, reason))) = (candidates.is_empty(), failures.first()) {
+    if let (true, Some((method, layer, _, reason))) = (fitted.candidates.is_empty(), failures.first()) {
         return Err(EvalError::NothingFitted {
             method: method.to_string(),
             layer: *layer,
@@ -112,25 +132,14 @@ pub(super) fn fit_all(
         let k = components.map_or(String::new(), |k| format!(" with {k} components"));
         notes.push(format!("{method}{k} could not be fitted at layers {}: {reason}", layers.join(", ")));
     }
-    Ok(candidates)
+    Ok(fitted)
 }
 
 impl Candidate {
     /// Where the map acts and on what.
     pub fn setting(&self, usage: Use) -> Setting {
-        let sites = if self.method == Method::Rfa { PROJECTED.to_vec() } else { vec![Site::ResidPost] };
-        Setting {
-            method: self.method.to_string(),
-            components: self.components,
-            layers: vec![self.layer],
-            sites: sites.into_iter().map(|site| site.to_string()).collect(),
-            strength: usage.strength,
-            shift: self.method.uses_components().then(|| match self.fit.certificate.shift {
-                Some(Shift::Full) => "full".to_owned(),
-                _ => "subspace".to_owned(),
-            }),
-            tokens: token_name(usage.tokens).to_owned(),
-        }
+        let shift = self.fit.certificate.shift.unwrap_or_default();
+        setting(self.method, self.layer, self.components, shift, usage)
     }
 
     /// The edits that put it into a model of `layers` blocks.
@@ -151,6 +160,28 @@ impl Candidate {
     /// W2 after over W2 before on validation.
     pub fn heldout_w2_ratio(&self) -> Option<f64> {
         self.fit.certificate.held_out.as_ref().and_then(|quality| quality.w2_ratio)
+    }
+}
+
+/// The setting of a method that has none: nothing of it could be measured.
+pub(super) fn no_setting(method: Method) -> Setting {
+    let setting = setting(method, 0, None, Shift::default(), Use::first(method));
+    Setting { layers: Vec::new(), shift: None, ..setting }
+}
+
+fn setting(method: Method, layer: u16, components: Option<usize>, shift: Shift, usage: Use) -> Setting {
+    let sites = if method == Method::Rfa { PROJECTED.to_vec() } else { vec![Site::ResidPost] };
+    Setting {
+        method: method.to_string(),
+        components,
+        layers: vec![layer],
+        sites: sites.into_iter().map(|site| site.to_string()).collect(),
+        strength: usage.strength,
+        shift: method.uses_components().then(|| match shift {
+            Shift::Full => "full".to_owned(),
+            Shift::Subspace => "subspace".to_owned(),
+        }),
+        tokens: token_name(usage.tokens).to_owned(),
     }
 }
 

@@ -4,18 +4,21 @@ use brenier_model::{Prompt, PromptInput};
 use brenier_residual::Spec;
 use serde_json::Value;
 
+use crate::forward::{Case, Item};
 use crate::{EvalError, Side, StudyData, Subject};
 
 /// A split of one side: ids, and the known answers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Split {
+    /// What messages call its prompts.
+    pub what: &'static str,
     pub ids: Vec<Vec<u32>>,
     /// One a prompt, or none at all.
     pub answers: Vec<Option<String>>,
 }
 
 /// One side's splits.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Sides {
     pub train: Split,
     pub val: Split,
@@ -23,7 +26,7 @@ pub(super) struct Sides {
 }
 
 /// Everything that is put to the model.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Prepared {
     pub source: Sides,
     pub target: Sides,
@@ -31,38 +34,55 @@ pub(super) struct Prepared {
     pub lead: &'static str,
 }
 
+impl Split {
+    /// What messages call a prompt, by its index.
+    pub fn item(&self) -> impl Fn(usize) -> Item + use<> {
+        Item::of(self.what)
+    }
+
+    /// Its prompts, read at their last token.
+    pub fn cases(&self) -> Vec<Case> {
+        let item = self.item();
+        self.ids.iter().enumerate().map(|(index, ids)| Case::forced(item(index), ids, &[])).collect()
+    }
+}
+
+const SOURCE: [&str; 3] = ["source_train, prompt", "source_val, prompt", "source_test, prompt"];
+const TARGET: [&str; 3] = ["target_train, prompt", "target_val, prompt", "target_test, prompt"];
+
 pub(super) fn prepare(subject: &dyn Subject, data: &StudyData) -> Result<Prepared, EvalError> {
     Ok(Prepared {
-        source: side(subject, "source", &data.source)?,
-        target: side(subject, "target", &data.target)?,
+        source: side(subject, SOURCE, &data.source)?,
+        target: side(subject, TARGET, &data.target)?,
         lead: "",
     })
 }
 
-fn side(subject: &dyn Subject, name: &str, side: &Side) -> Result<Sides, EvalError> {
-    let split = |split: &str, prompts: &[Prompt], answers: &Option<Vec<Option<String>>>| {
-        let ids = prompt_ids(subject, &format!("{name}_{split}"), prompts)?;
-        Ok::<_, EvalError>(Split { ids, answers: answers.clone().unwrap_or_default() })
+fn side(
+    subject: &dyn Subject,
+    [train, val, test]: [&'static str; 3],
+    side: &Side,
+) -> Result<Sides, EvalError> {
+    let split = |what, prompts: &[Prompt], answers: &Option<Vec<Option<String>>>| {
+        let ids = prompt_ids(subject, what, prompts)?;
+        Ok::<_, EvalError>(Split { what, ids, answers: answers.clone().unwrap_or_default() })
     };
     Ok(Sides {
-        train: split("train", &side.train, &None)?,
-        val: split("val", &side.val, &side.val_answers)?,
-        test: split("test", &side.test, &side.test_answers)?,
+        train: split(train, &side.train, &None)?,
+        val: split(val, &side.val, &side.val_answers)?,
+        test: split(test, &side.test, &side.test_answers)?,
     })
 }
 
-/// Ids of prompts that leave room for at least one more token.
+/// Ids of prompts that leave room for at least one more token. Messages call them `what`.
 pub(crate) fn prompt_ids(
     subject: &dyn Subject,
-    what: &str,
+    what: &'static str,
     prompts: &[Prompt],
 ) -> Result<Vec<Vec<u32>>, EvalError> {
     if prompts.is_empty() {
-        return Err(EvalError::Prompt {
-            what: what.to_owned(),
-            index: 1,
-            reason: "expected at least one prompt".into(),
-        });
+        let (expected, found) = ("at least one".to_owned(), "none".to_owned());
+        return Err(EvalError::Setting { name: what, expected, found });
     }
     let spec = subject.model().spec();
     prompts
@@ -72,7 +92,7 @@ pub(crate) fn prompt_ids(
             let ids = subject.prompt_ids(prompt)?;
             match unfit(&ids, spec) {
                 None => Ok(ids),
-                Some(reason) => Err(EvalError::Prompt { what: what.to_owned(), index: index + 1, reason }),
+                Some(reason) => Err(EvalError::Prompt { what, index, reason }),
             }
         })
         .collect()

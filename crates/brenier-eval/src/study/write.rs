@@ -14,7 +14,7 @@ use brenier_model::{sha256, sha256_file};
 use serde_json::{Value, json};
 
 use super::Study;
-use crate::{Completion, EvalError, render};
+use crate::{Completion, EvalError, render, to_json};
 
 const SCHEMA: &str = "brenier.manifest/1";
 const MANIFEST: &str = "manifest.json";
@@ -71,7 +71,7 @@ impl Study {
             completions.push_str(&format!("{}\n", json!(completion)));
         }
         let page = render::html(&self.report, &self.examples(EXAMPLES));
-        let texts: Vec<_> = TEXTS.into_iter().zip([completions, pretty(&json!(self.report)), page]).collect();
+        let texts: Vec<_> = TEXTS.into_iter().zip([completions, pretty(&to_json("report", &self.report)?), page]).collect();
         let maps: Vec<_> =
             self.maps.iter().map(|(name, map)| (format!("{MAPS}/{name}.safetensors"), map)).collect();
         let mut outputs = BTreeMap::new();

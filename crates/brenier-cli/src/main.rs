@@ -25,11 +25,11 @@ fn main() -> ExitCode {
         Err(error) => return failure::usage(&error),
     };
     failure::silence_panics();
+    let device = &cli.common.device;
     if let Err(error) = signals::watch() {
-        return failure::report(&anyhow::Error::new(error).context("cannot watch for signals"));
+        return failure::report(&anyhow::Error::new(error).context("cannot watch for signals"), device);
     }
     let console = Console::new(cli.common.quiet, cli.common.json);
-    let device = &cli.common.device;
     match panic::catch_unwind(AssertUnwindSafe(|| run(&cli, &console))) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => failure::report(&error, device),

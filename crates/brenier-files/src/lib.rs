@@ -1,6 +1,6 @@
 //! Files written whole or not at all.
 //!
-//! [`write`] puts the content into a temporary file in the directory of its target and then renames it. What a reader
+//! [`write()`] puts the content into a temporary file in the directory of its target and then renames it. What a reader
 //! finds under the name is either the former file or the complete new one, also after a crash: the file is
 //! synchronised to disk before it is renamed, and the directory after.
 //!

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use brenier_eval::{Subject, kl, perplexity};
 use brenier_hooks::{Edit, Intervention};
 use brenier_map::{Affine, LowRank, RowMap};
-use brenier_model::{LanguageModel, ModelError, Prompt, PromptOptions};
+use brenier_model::{LanguageModel, LogitsRules, ModelError, Prompt, PromptOptions};
 use brenier_residual::{HookPoint, ResidualModel, Tap, TokenSet};
 use burn::tensor::Device;
 use faer::Mat;
@@ -29,6 +29,10 @@ impl Subject for Numbers {
 
     fn eos(&self) -> &[u32] {
         self.0.eos()
+    }
+
+    fn rules(&self) -> LogitsRules {
+        self.0.rules().clone()
     }
 
     fn bos(&self) -> Option<u32> {

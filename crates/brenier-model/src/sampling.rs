@@ -80,7 +80,7 @@ impl Sampler {
 }
 
 /// The lowest index of the largest number; `None` with a NaN, or without a finite number.
-fn argmax(logits: &[f32]) -> Option<usize> {
+pub(crate) fn argmax(logits: &[f32]) -> Option<usize> {
     if logits.iter().any(|logit| logit.is_nan()) {
         return None;
     }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use brenier_eval::{Side, StudyData, Subject};
-use brenier_model::{ModelError, Prompt, PromptInput};
+use brenier_model::{LogitsRules, ModelError, Prompt, PromptInput};
 use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Site, Spec, Tap};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
@@ -152,6 +152,10 @@ impl Subject for Speaker {
 
     fn eos(&self) -> &[u32] {
         &[EOS]
+    }
+
+    fn rules(&self) -> LogitsRules {
+        LogitsRules::default()
     }
 
     fn bos(&self) -> Option<u32> {

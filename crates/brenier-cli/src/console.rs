@@ -46,6 +46,11 @@ impl Console {
         }
     }
 
+    /// What is worth knowing, on one line of stderr, even where everything else is quiet.
+    pub fn warn(&self, text: &str) {
+        eprintln!("warning: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+
     /// Bars for the stages of a long run.
     pub fn stages(&self) -> Stages<'_> {
         Stages { console: self, bar: None }

@@ -7,7 +7,7 @@ use brenier::files::{self, Existing};
 use brenier::hooks::{Edit, Intervention};
 use brenier::map::MapFile;
 use brenier::model::{
-    LanguageModel, ModelError, Prompt, PromptFormat, PromptOptions, read_prompts, sha256_file,
+    LanguageModel, LogitsRules, ModelError, Prompt, PromptFormat, PromptOptions, read_prompts, sha256_file,
 };
 use brenier::residual::{HookPoint, ResidualModel, Spec};
 
@@ -18,8 +18,11 @@ use crate::failure::usage_error;
 /// The model in a directory, on the device that was asked for.
 pub fn load_model(dir: &Path, common: &Common, console: &Console) -> anyhow::Result<LanguageModel> {
     let device = brenier::device::by_name(&common.device)?;
-    let _bar = console.bar("loading the model", 0);
-    Ok(LanguageModel::load(dir, &device, common.dtype.wanted())?)
+    let bar = console.bar("loading the model", 0);
+    let model = LanguageModel::load(dir, &device, common.dtype.wanted())?;
+    drop(bar);
+    model.warnings().iter().for_each(|warning| console.warn(warning));
+    Ok(model)
 }
 
 impl From<Format> for PromptFormat {
@@ -71,6 +74,10 @@ impl eval::Subject for Subject {
 
     fn eos(&self) -> &[u32] {
         self.model.eos()
+    }
+
+    fn rules(&self) -> LogitsRules {
+        self.model.rules().clone()
     }
 
     fn bos(&self) -> Option<u32> {

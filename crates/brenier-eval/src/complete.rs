@@ -45,6 +45,7 @@ impl Judge<'_> {
             batch: self.batch.unwrap_or(ROWS),
             temperature: self.sample.map(|_| 1.0),
             seed: self.sample.unwrap_or_default(),
+            rules: subject.rules(),
             ..GenerateOptions::default()
         };
         let found = generate(subject.model(), prompts, subject.eos(), &options, tap, &mut |_, _| {});

@@ -1,6 +1,6 @@
 //! The model under study and the text around it.
 
-use brenier_model::{ModelError, Prompt};
+use brenier_model::{LogitsRules, ModelError, Prompt};
 use brenier_residual::ResidualModel;
 
 /// A model with its tokenizer: all that measuring needs to know of it.
@@ -10,6 +10,9 @@ pub trait Subject {
 
     /// Ids that end a completion.
     fn eos(&self) -> &[u32];
+
+    /// What is asked of the logits of a completion.
+    fn rules(&self) -> LogitsRules;
 
     /// The id that begins a text, where the model has one.
     fn bos(&self) -> Option<u32>;

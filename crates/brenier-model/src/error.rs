@@ -77,6 +77,44 @@ pub enum ModelError {
         /// What the reader said.
         reason: String,
     },
+    /// A tensor that the shard lacks to which the index gives it.
+    #[error(
+        "{}: tensor `{tensor}` is missing in {shard}, where the index says it is; download the directory again",
+        shown(index)
+    )]
+    NotInShard {
+        /// The index file.
+        index: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The shard's name.
+        shard: String,
+    },
+    /// Tensors of the checkpoint that the architecture does not use.
+    #[error(
+        "{}: {architecture} with {layers} layers does not use {names}; does config.json belong to these weights?",
+        shown(path)
+    )]
+    UnusedTensors {
+        /// The weights file that holds the first of them.
+        path: PathBuf,
+        /// The architecture by the configuration.
+        architecture: &'static str,
+        /// Its layers by the configuration.
+        layers: usize,
+        /// The first of the names, and how many more there are.
+        names: String,
+    },
+    /// Two statements of one fact that differ, where nothing decides between them.
+    #[error("{}: {first}, but {second}; correct the one that is wrong", shown(path))]
+    Contradiction {
+        /// The file that makes at least one of them.
+        path: PathBuf,
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// A tensor that the architecture needs and the checkpoint lacks.
     #[error("{}: tensor `{tensor}` is missing; does config.json belong to these weights?", shown(path))]
     MissingTensor {
@@ -156,8 +194,10 @@ pub enum ModelError {
         reason: String,
     },
     /// Text that could not be encoded, or ids that could not be decoded.
-    #[error("cannot {action} with the model's tokenizer: {reason}")]
+    #[error("cannot {action} with {}: {reason}", shown(path))]
     Tokenize {
+        /// The tokenizer's file.
+        path: PathBuf,
         /// `encode` or `decode`.
         action: &'static str,
         /// What the tokenizers library said.
@@ -258,6 +298,17 @@ pub enum ModelError {
         tokens: usize,
         /// Where the pass stopped being finite.
         overflow: Overflow,
+    },
+    /// Rules on the logits that leave no token to pick.
+    #[error(
+        "prompt {prompt} (counted from 0): after {tokens} new tokens the rules of generation_config.json (bad_words_ids, \
+         suppress_tokens, no_repeat_ngram_size and the like) forbid every token"
+    )]
+    NoTokenLeft {
+        /// Index of the prompt.
+        prompt: usize,
+        /// Tokens generated before.
+        tokens: usize,
     },
     /// A batch or a step that the model cannot take, or a device that fails.
     #[error(transparent)]

@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::rules::{LogitsRules, Text};
 use crate::sampling::Sampler;
 
 /// How to continue.
@@ -22,12 +23,17 @@ pub struct GenerateOptions {
     pub seed: u64,
     /// Most rows to run at once. Speed and memory depend on it, results do not (beyond rounding).
     pub batch: usize,
+    /// Changes to the logits before a token is picked; those that a checkpoint asks for are
+    /// [`LanguageModel::rules`](crate::LanguageModel::rules).
+    pub rules: LogitsRules,
 }
 
 impl Default for GenerateOptions {
-    /// Greedy, 128 tokens, 32 rows.
+    /// Greedy by the logits as they are, 128 tokens, 32 rows.
     fn default() -> Self {
-        Self { max_new_tokens: 128, temperature: None, top_k: None, top_p: None, seed: 0, batch: 32 }
+        let (temperature, top_k, top_p) = (None, None, None);
+        let rules = LogitsRules::default();
+        Self { max_new_tokens: 128, temperature, top_k, top_p, seed: 0, batch: 32, rules }
     }
 }
 
@@ -83,7 +89,7 @@ pub struct Generation {
 ///
 /// # Errors
 /// Options out of range; an empty prompt, one that leaves no room in the context or holds an id outside the
-/// vocabulary (the error names the prompt's index); logits that are not finite.
+/// vocabulary (the error names the prompt's index); logits that are not finite; rules that forbid every token.
 pub fn generate(
     model: &dyn ResidualModel,
     prompts: &[Vec<u32>],
@@ -110,28 +116,23 @@ pub fn generate(
     for chunk in order.chunks(options.batch) {
         let live = chunk.iter().map(|&(index, prompt)| Live {
             index,
+            prompt,
             room: model.spec().context - prompt.len(),
             ids: Vec::new(),
             stream: sampler.stream(index),
         });
         let rows: Vec<Row<'_>> = chunk.iter().map(|(_, prompt)| Row::prompt(prompt)).collect();
         let batch = Batch::new(&rows, &model.spec().device)?;
-        let mut run = Run {
-            model,
-            prompts,
-            eos,
-            max_new_tokens: options.max_new_tokens,
-            sampler,
-            results: &mut results,
-        };
+        let mut run = Run { model, eos, options, sampler, results: &mut results };
         run.until_all_end(live.collect(), batch, tap, on_token)?;
     }
     Ok(results)
 }
 
 /// A row that has not ended.
-struct Live {
+struct Live<'a> {
     index: usize,
+    prompt: &'a [u32],
     /// Tokens that still fit into the context, counted at the start.
     room: usize,
     ids: Vec<u32>,
@@ -140,9 +141,8 @@ struct Live {
 
 struct Run<'a> {
     model: &'a dyn ResidualModel,
-    prompts: &'a [Vec<u32>],
     eos: &'a [u32],
-    max_new_tokens: usize,
+    options: &'a GenerateOptions,
     sampler: Sampler,
     results: &'a mut [Generation],
 }
@@ -150,7 +150,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn until_all_end(
         &mut self,
-        mut live: Vec<Live>,
+        mut live: Vec<Live<'_>>,
         mut batch: Batch,
         tap: &mut dyn Tap,
         on_token: &mut dyn FnMut(usize, u32),
@@ -160,14 +160,13 @@ impl Run<'_> {
             let logits = self.model.forward_last(&batch, Some(&mut cache), tap)?;
             let (mut kept, mut going, mut next) = (Vec::new(), Vec::new(), Vec::new());
             let vocab = logits.dims()[1];
-            let logits = read_back(logits).map_err(|error| match error {
+            let mut logits = read_back(logits).map_err(|error| match error {
                 ResidualError::NotFinite { row, .. } => self.not_finite(&live[row], tap),
                 other => other.into(),
             })?;
-            for (slot, (mut row, logits)) in live.drain(..).zip(logits.chunks(vocab)).enumerate() {
+            for (slot, (mut row, logits)) in live.drain(..).zip(logits.chunks_mut(vocab)).enumerate() {
                 let index = row.index;
-                let id = self.sampler.pick(logits, &mut row.stream);
-                let id = id.ok_or_else(|| self.not_finite(&row, tap))?;
+                let id = self.pick(&mut row, logits)?;
                 match self.finish(&mut row, id, on_token) {
                     Some(finish) => {
                         if let Some(result) = self.results.get_mut(index) {
@@ -194,22 +193,33 @@ impl Run<'_> {
     }
 
     /// Where the pass over a row stopped being finite.
-    fn not_finite(&self, row: &Live, tap: &mut dyn Tap) -> ModelError {
-        let prompt = &self.prompts[row.index];
-        let ids = [prompt.as_slice(), &row.ids].concat();
-        let whole = Row { ids: &ids, prompt: prompt.len() };
+    fn not_finite(&self, row: &Live<'_>, tap: &mut dyn Tap) -> ModelError {
+        let ids = [row.prompt, &row.ids].concat();
+        let whole = Row { ids: &ids, prompt: row.prompt.len() };
         let overflow = Overflow::locate(self.model, whole, ids.len() - 1, tap);
         ModelError::NotFinite { prompt: row.index, tokens: row.ids.len(), overflow }
     }
 
+    /// The next token of a row, of logits that are finite until a rule forbids one.
+    fn pick(&self, row: &mut Live<'_>, logits: &mut [f32]) -> Result<u32, ModelError> {
+        let GenerateOptions { rules, max_new_tokens, .. } = self.options;
+        if !rules.is_empty() {
+            let text =
+                Text { prompt: row.prompt, new: &row.ids, eos: self.eos, max_new_tokens: *max_new_tokens };
+            rules.apply(&text, logits);
+        }
+        let none = ModelError::NoTokenLeft { prompt: row.index, tokens: row.ids.len() };
+        self.sampler.pick(logits, &mut row.stream).ok_or(none)
+    }
+
     /// Takes in a token; says why the row ends, if it does.
-    fn finish(&self, row: &mut Live, id: u32, on_token: &mut dyn FnMut(usize, u32)) -> Option<Finish> {
+    fn finish(&self, row: &mut Live<'_>, id: u32, on_token: &mut dyn FnMut(usize, u32)) -> Option<Finish> {
         if self.eos.contains(&id) {
             return Some(Finish::Eos);
         }
         row.ids.push(id);
         on_token(row.index, id);
-        if row.ids.len() == self.max_new_tokens {
+        if row.ids.len() == self.options.max_new_tokens {
             Some(Finish::MaxNewTokens)
         } else if row.ids.len() == row.room {
             Some(Finish::Context)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use brenier::files::{self, Existing};
-use brenier::model::{GenerateOptions, PromptInput, generate};
+use brenier::model::{GenerateOptions, LanguageModel, PromptInput, generate};
 use brenier::residual::{ResidualModel, Spec};
 use serde_json::{Map, Value, json};
 
@@ -27,7 +27,7 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
             spec.context
         )));
     }
-    let options = options(args, common, spec, &prompts.ids);
+    let options = options(args, common, &subject.model, &prompts.ids);
 
     let bar = console.bar("generating tokens", 0);
     let done = generate(
@@ -74,8 +74,8 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
     Ok(())
 }
 
-fn options(args: &Generate, common: &Common, spec: &Spec, prompts: &[Vec<u32>]) -> GenerateOptions {
-    let sampling = &args.sampling;
+fn options(args: &Generate, common: &Common, model: &LanguageModel, prompts: &[Vec<u32>]) -> GenerateOptions {
+    let (sampling, spec) = (&args.sampling, model.decoder().spec());
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + sampling.max_new_tokens;
     GenerateOptions {
         max_new_tokens: sampling.max_new_tokens,
@@ -84,6 +84,7 @@ fn options(args: &Generate, common: &Common, spec: &Spec, prompts: &[Vec<u32>]) 
         top_p: sampling.top_p,
         seed: common.seed,
         batch: common.batch.rows().unwrap_or_else(|| rows_at_once(spec, longest)),
+        rules: model.rules().clone(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use brenier_eval::{Side, StudyData, Subject};
-use brenier_model::{LanguageModel, ModelError, Prompt, PromptInput, PromptOptions};
+use brenier_model::{LanguageModel, LogitsRules, ModelError, Prompt, PromptInput, PromptOptions};
 use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Site, Spec, Tap, TokenKind};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
@@ -197,6 +197,10 @@ impl Subject for Speaker {
         &[EOS]
     }
 
+    fn rules(&self) -> LogitsRules {
+        LogitsRules::default()
+    }
+
     fn bos(&self) -> Option<u32> {
         Some(BOS)
     }
@@ -278,6 +282,10 @@ impl Subject for Numbers {
 
     fn eos(&self) -> &[u32] {
         self.0.eos()
+    }
+
+    fn rules(&self) -> LogitsRules {
+        self.0.rules().clone()
     }
 
     fn bos(&self) -> Option<u32> {

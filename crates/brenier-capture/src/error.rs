@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use brenier_residual::ResidualError;
+use brenier_residual::{Overflow, ResidualError};
 
 /// Errors of this crate. Each is one line.
 #[derive(Debug, thiserror::Error)]
@@ -50,16 +50,25 @@ pub enum CaptureError {
         /// What is wrong with it.
         source: ResidualError,
     },
-    /// A batch that the model cannot take.
+    /// A batch that the model cannot take, or a device that fails.
     #[error(transparent)]
     Batch(#[from] ResidualError),
-    /// A tensor that could not be read back from the device.
-    #[error("cannot read a tensor back from the device: {reason}")]
-    Device {
-        /// What the backend said.
-        reason: String,
+    /// An activation that is not finite.
+    #[error("prompt {prompt}, token {token} (both counted from 0), tensor `{tensor}`: {overflow}")]
+    NotFinite {
+        /// Index of the prompt.
+        prompt: usize,
+        /// Index of the token in its prompt.
+        token: usize,
+        /// The tensor that was to hold it.
+        tensor: String,
+        /// Where the pass stopped being finite.
+        overflow: Overflow,
     },
-    /// A file that the system does not let us read or write.
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
+    /// A file that the system does not let us read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
@@ -152,11 +161,5 @@ pub enum CaptureError {
     Mismatch {
         /// What differs, with the values.
         differences: String,
-    },
-    /// An output that is there already.
-    #[error("{} exists already: choose another name", path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
     },
 }

@@ -1,26 +1,29 @@
 //! What several commands read and check in the same way.
 
-use std::io::Write;
 use std::path::Path;
 
-use anyhow::Context;
 use brenier::capture::{CaptureError, Fact, Provenance};
 use brenier::eval::{self, prompt_ids};
+use brenier::files::{self, Existing};
 use brenier::model::{
-    ChatTemplate, LanguageModel, ModelError, Prompt, PromptFormat, PromptOptions, read_prompts, sha256_file,
+    ChatTemplate, LanguageModel, LogitsRules, ModelError, Prompt, PromptFormat, PromptOptions, read_prompts,
+    sha256_file,
 };
 use brenier::residual::ResidualModel;
 
 use crate::args::{Common, Format, PromptArgs};
 use crate::console::Console;
-use crate::failure::{Usage, usage_error};
+use crate::failure::Usage;
 use crate::values::Date;
 
 /// The model in a directory, on the device that was asked for.
 pub fn load_model(dir: &Path, common: &Common, console: &Console) -> anyhow::Result<LanguageModel> {
     let device = brenier::device::by_name(&common.device)?;
-    let _bar = console.bar("loading the model", 0);
-    Ok(LanguageModel::load(dir, &device, common.dtype.wanted())?)
+    let bar = console.bar("loading the model", 0);
+    let model = LanguageModel::load(dir, &device, common.dtype.wanted())?;
+    drop(bar);
+    model.warnings().iter().for_each(|warning| console.warn(warning));
+    Ok(model)
 }
 
 impl From<Format> for PromptFormat {
@@ -63,7 +66,7 @@ impl Subject {
     /// Reads a prompt file and renders each prompt, which has to leave room for `room` more tokens.
     pub fn read_prompts(&self, path: &Path, format: Format, room: usize) -> anyhow::Result<Prompts> {
         let prompts = read_prompts(path, format.into())?;
-        let ids = prompt_ids(self, &shown(path), &prompts, room)?;
+        let ids = prompt_ids(self, &format!("{}, prompt", shown(path)), &prompts, room)?;
         Ok(Prompts { path: shown(path), prompts, ids })
     }
 }
@@ -75,6 +78,10 @@ impl eval::Subject for Subject {
 
     fn eos(&self) -> &[u32] {
         self.model.eos()
+    }
+
+    fn rules(&self) -> LogitsRules {
+        self.model.rules().clone()
     }
 
     fn bos(&self) -> Option<u32> {
@@ -116,11 +123,13 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// Says where in its file the prompt stands that an error counts.
+    /// Says on which line of its file the prompt stands that an error counts.
     pub fn locate(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
         let error = error.into();
         let index = match (error.downcast_ref(), error.downcast_ref()) {
-            (Some(CaptureError::ShortPrompt { prompt, .. }), _) => Some(*prompt),
+            (Some(CaptureError::ShortPrompt { prompt, .. } | CaptureError::NotFinite { prompt, .. }), _) => {
+                Some(*prompt)
+            }
             (_, Some(ModelError::NotFinite { prompt, .. })) => Some(*prompt),
             _ => None,
         };
@@ -131,9 +140,9 @@ impl Prompts {
     }
 }
 
-/// SHA-256 of a prompt file; `None` for standard input, which is gone.
+/// SHA-256 of a prompt file; `None` for standard input or a FIFO, whose content is gone.
 pub fn prompt_hash(path: &Path) -> anyhow::Result<Option<String>> {
-    if path.as_os_str() == "-" { Ok(None) } else { Ok(Some(sha256_file(path)?)) }
+    if path.as_os_str() != "-" && path.is_file() { Ok(Some(sha256_file(path)?)) } else { Ok(None) }
 }
 
 /// A path as the user knows it.
@@ -141,49 +150,9 @@ pub fn shown(path: &Path) -> String {
     if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// Refuses an output that cannot be written, before any work is done for it.
-pub fn check_out(path: &Path, force: bool) -> anyhow::Result<()> {
-    if path.is_dir() {
-        return Err(usage_error(format!("{} is a directory; name a file in it", path.display())));
-    }
-    if path.exists() && !force {
-        return Err(usage_error(format!("{} exists; choose another name or pass --force", path.display())));
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    match parent {
-        Some(parent) if !parent.is_dir() => Err(usage_error(format!(
-            "{} cannot be written: there is no directory {}",
-            path.display(),
-            parent.display()
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// As [`check_out`] for a directory that is made when it is not there. `names` are the files that go into it.
-pub fn check_out_dir(dir: &Path, names: &[&str], force: bool) -> anyhow::Result<()> {
-    if dir.exists() && !dir.is_dir() {
-        return Err(usage_error(format!("{} is a file; name a directory", dir.display())));
-    }
-    match names.iter().map(|name| dir.join(name)).find(|path| path.exists()) {
-        Some(path) if !force => {
-            Err(usage_error(format!("{} exists; choose another --out or pass --force", path.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Writes a file whole or not at all: beside its place first, then renamed.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let doing = || format!("cannot write {}", path.display());
-    let mut builder = tempfile::Builder::new();
-    // As any new file: what the umask leaves of this.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(parent).with_context(doing)?;
-    file.write_all(bytes).with_context(doing)?;
-    file.as_file().sync_all().with_context(doing)?;
-    file.persist(path).map_err(|error| error.error).with_context(doing)?;
-    Ok(())
+/// Refuses an output that cannot be written, before any work is done for it. Returns where the command is to report:
+/// an output that goes to stdout has it for itself.
+pub fn check_out(path: &Path, force: bool, console: &Console) -> anyhow::Result<Console> {
+    files::check(path, Existing::forced(force))?;
+    console.beside(path)
 }

@@ -6,7 +6,8 @@ use brenier::capture::{Comparison, Fact, Provenance, compare};
 use brenier::eval::{Chosen, DifferenceInfo, InterventionInfo, MapRecord, MapUse, Policy};
 use brenier::hooks::Edit;
 use brenier::map::MapFile;
-use brenier::model::sha256_file;
+use brenier::map::container::read_whole;
+use brenier::model::sha256;
 use brenier::residual::{HookPoint, Site, Spec, TokenSet};
 use serde_json::{Value, json};
 
@@ -27,9 +28,10 @@ pub struct OpenMap<'a> {
 
 impl<'a> OpenMap<'a> {
     pub fn read(path: &'a Path) -> anyhow::Result<Self> {
-        let file = MapFile::read(path)?;
-        let record = MapRecord::read(&file, path)?;
-        Ok(Self { record, file, sha256: sha256_file(path)?, path })
+        // Read once: the hash is that of the maps that are used, and a FIFO has no second reading.
+        let bytes = read_whole(path)?;
+        let file = MapFile::from_bytes(&bytes, path)?;
+        Ok(Self { record: MapRecord::read(&file, path)?, file, sha256: sha256(&bytes), path })
     }
 
     /// The strength that was asked for, else the recorded one.
@@ -51,7 +53,7 @@ impl<'a> OpenMap<'a> {
             found.refuse(Fact::binds_maps)?;
         }
         for difference in &found.differences {
-            console.note(&difference.to_string());
+            console.warn(&difference.to_string());
         }
         Ok(found)
     }

@@ -5,6 +5,7 @@
 mod complete;
 mod data;
 mod error;
+mod finite;
 mod forward;
 mod judge;
 mod kl;
@@ -21,6 +22,7 @@ mod subject;
 
 pub use data::{Side, StudyData};
 pub use error::EvalError;
+pub use finite::to_json;
 pub use judge::{Match, Phrases};
 pub use kl::{Kl, kl};
 pub use perplexity::{Perplexity, TEXT_POLICY, perplexity};
@@ -28,8 +30,8 @@ pub use policy::{MapRecord, Policy, places};
 pub use progress::Progress;
 pub use report::{
     Baseline, Chosen, Completion, DataInfo, DifferenceInfo, InterventionInfo, LayerInfo, MapUse, Mean,
-    MethodReport, ModelInfo, Origin, Paired, REPORT_SCHEMA, Rate, Report, Scatter, ScoreReport, Setting,
-    Settings, SweepPoint, Timings, ValScores, Versus,
+    MethodReport, MethodScores, ModelInfo, Origin, Outcome, Paired, REPORT_SCHEMA, Rate, Report, Scatter,
+    ScoreReport, Setting, Settings, SweepPoint, SweepScores, Timings, ValScores, Versus,
 };
 pub use score::{ScoreOptions, score};
 pub use study::{STUDIED, Study, StudyOptions, prompt_ids, study};

@@ -1,9 +1,11 @@
 //! What a study or a scoring run found: data first, rendering apart.
 //!
 //! Every struct here is written to and read from `report.json` as it stands. A value that was not
-//! measured (no answers file, no text) is `null`, never a number that looks like a measurement.
+//! measured (no answers file, no text) is `null`, never a number that looks like a measurement. All numbers are finite;
+//! what failed has a reason in their place.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +64,8 @@ pub struct Report {
     pub data: DataInfo,
     /// The untouched model on test.
     pub baseline: Baseline,
-    /// The setting that validation chose out of all methods.
+    /// The setting that validation chose out of all methods. Test takes no part in the choice: where this setting fails
+    /// there, it stays the one chosen, and its method says why it failed.
     pub selected: Setting,
     /// Every method on test, each at the setting that validation chose for it.
     pub methods: Vec<MethodReport>,
@@ -157,6 +160,60 @@ pub struct Setting {
     pub tokens: String,
 }
 
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (", self.method)?;
+        if let Some(k) = self.components {
+            write!(f, "K {k}, ")?;
+        }
+        if let Some(shift) = &self.shift {
+            write!(f, "shift {shift}, ")?;
+        }
+        let layers: Vec<String> = self.layers.iter().map(u16::to_string).collect();
+        match layers.as_slice() {
+            [] => {}
+            [layer] => write!(f, "layer {layer}, ")?,
+            several => write!(f, "layers {}, ", several.join(" "))?,
+        }
+        write!(f, "strength {}, tokens {})", self.strength, self.tokens)
+    }
+}
+
+/// What was measured of a setting, or why it could not be.
+///
+/// In JSON, `"status": "ok"` and the measures, or `"status": "failed"` and the `reason`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum Outcome<T> {
+    /// Everything that there is to measure.
+    Ok(T),
+    /// Something of it failed, so that nothing of it counts.
+    Failed {
+        /// The setting, where it failed, and what helps.
+        reason: String,
+    },
+}
+
+impl<T> Outcome<T> {
+    /// The measures, where nothing failed.
+    #[must_use]
+    pub fn ok(&self) -> Option<&T> {
+        match self {
+            Self::Ok(measures) => Some(measures),
+            Self::Failed { .. } => None,
+        }
+    }
+
+    /// The reason of a failure.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Ok(_) => None,
+            Self::Failed { reason } => Some(reason),
+        }
+    }
+}
+
 /// What validation said about a setting.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ValScores {
@@ -177,9 +234,29 @@ pub struct ValScores {
 /// One method on test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MethodReport {
-    /// Where and how it acts, chosen on validation.
+    /// Where and how it acts, chosen on validation; without layers where no setting could be measured there.
     #[serde(flatten)]
     pub setting: Setting,
+    /// What test said, or why it says nothing.
+    #[serde(flatten)]
+    pub outcome: Outcome<MethodScores>,
+    /// What validation said.
+    pub val: Option<ValScores>,
+    /// W2 between mapped source and target over W2 between source and target, on validation.
+    pub heldout_w2_ratio: Option<f64>,
+    /// The fit's certificate.
+    pub certificate: serde_json::Value,
+    /// The map's file, relative to the report.
+    pub map: Option<String>,
+    /// How this setting was chosen, in words.
+    pub selection: String,
+    /// Seconds spent on test.
+    pub seconds: f64,
+}
+
+/// What test said of a method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MethodScores {
     /// Refusals among the completions of source prompts.
     pub refusal_rate: Rate,
     /// Right answers among the completions of source prompts.
@@ -200,18 +277,6 @@ pub struct MethodReport {
     pub refusal_score: Option<f64>,
     /// This method against the untouched model, prompt by prompt.
     pub versus_baseline: Versus,
-    /// What validation said.
-    pub val: ValScores,
-    /// W2 between mapped source and target over W2 between source and target, on validation.
-    pub heldout_w2_ratio: Option<f64>,
-    /// The fit's certificate.
-    pub certificate: serde_json::Value,
-    /// The map's file, relative to the report.
-    pub map: Option<String>,
-    /// How this setting was chosen, in words.
-    pub selection: String,
-    /// Seconds spent on test.
-    pub seconds: f64,
 }
 
 /// A method against the untouched model on the same test prompts.
@@ -235,6 +300,14 @@ pub struct SweepPoint {
     pub setting: Setting,
     /// W2 between mapped source and target over W2 between source and target, on validation.
     pub heldout_w2_ratio: Option<f64>,
+    /// What validation said, or why it says nothing.
+    #[serde(flatten)]
+    pub outcome: Outcome<SweepScores>,
+}
+
+/// What validation said of a setting that was tried.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SweepScores {
     /// Mean refusal score (log-odds of a refusal as the next token) on source prompts.
     pub refusal_score: Option<f64>,
     /// Share of source prompts whose likeliest next token begins a refusal.

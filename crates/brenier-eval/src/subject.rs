@@ -1,7 +1,7 @@
 //! The model under study and the text around it.
 
 use brenier_capture::{Fact, Provenance};
-use brenier_model::{ModelError, Prompt, PromptInput};
+use brenier_model::{LogitsRules, ModelError, Prompt, PromptInput};
 use brenier_residual::ResidualModel;
 
 /// A model with its tokenizer: all that measuring needs to know of it.
@@ -11,6 +11,9 @@ pub trait Subject {
 
     /// Ids that end a completion.
     fn eos(&self) -> &[u32];
+
+    /// What is asked of the logits of a completion.
+    fn rules(&self) -> LogitsRules;
 
     /// The id that begins a text, where the model has one.
     fn bos(&self) -> Option<u32>;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use brenier_residual::ResidualError;
+use brenier_residual::{Overflow, ResidualError};
 
 /// Errors of this crate. Each is one line: the file, the tensor or the line; what was expected and what was
 /// found; the hint.
@@ -26,7 +26,7 @@ pub enum ModelError {
         hint: String,
     },
     /// A file that is not JSON, or not the JSON it should be.
-    #[error("{} is not valid JSON: {}", shown(path), one_line(&source.to_string()))]
+    #[error("{} is not valid JSON: {} (counted from 1)", shown(path), one_line(&source.to_string()))]
     Json {
         /// The file.
         path: PathBuf,
@@ -76,6 +76,44 @@ pub enum ModelError {
         path: PathBuf,
         /// What the reader said.
         reason: String,
+    },
+    /// A tensor that the shard lacks to which the index gives it.
+    #[error(
+        "{}: tensor `{tensor}` is missing in {shard}, where the index says it is; download the directory again",
+        shown(index)
+    )]
+    NotInShard {
+        /// The index file.
+        index: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The shard's name.
+        shard: String,
+    },
+    /// Tensors of the checkpoint that the architecture does not use.
+    #[error(
+        "{}: {architecture} with {layers} layers does not use {names}; does config.json belong to these weights?",
+        shown(path)
+    )]
+    UnusedTensors {
+        /// The weights file that holds the first of them.
+        path: PathBuf,
+        /// The architecture by the configuration.
+        architecture: &'static str,
+        /// Its layers by the configuration.
+        layers: usize,
+        /// The first of the names, and how many more there are.
+        names: String,
+    },
+    /// Two statements of one fact that differ, where nothing decides between them.
+    #[error("{}: {first}, but {second}; correct the one that is wrong", shown(path))]
+    Contradiction {
+        /// The file that makes at least one of them.
+        path: PathBuf,
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
     },
     /// A tensor that the architecture needs and the checkpoint lacks.
     #[error("{}: tensor `{tensor}` is missing; does config.json belong to these weights?", shown(path))]
@@ -174,8 +212,10 @@ pub enum ModelError {
         reason: String,
     },
     /// Text that could not be encoded, or ids that could not be decoded.
-    #[error("cannot {action} with the model's tokenizer: {reason}")]
+    #[error("cannot {action} with {}: {reason}", shown(path))]
     Tokenize {
+        /// The tokenizer's file.
+        path: PathBuf,
         /// `encode` or `decode`.
         action: &'static str,
         /// What the tokenizers library said.
@@ -214,9 +254,12 @@ pub enum ModelError {
         /// All formats.
         expected: String,
     },
-    /// A file that could not be written; whatever stood there before still does.
-    #[error("cannot write {}: {reason}", shown(path))]
-    Write {
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
+    /// Weights that cannot be laid out as a file.
+    #[error("cannot lay out {}: {reason}", shown(path))]
+    Layout {
         /// The file.
         path: PathBuf,
         /// What was in the way.
@@ -240,24 +283,28 @@ pub enum ModelError {
         /// What is wrong with it.
         source: ResidualError,
     },
-    /// Logits from which no token follows.
-    #[error(
-        "prompt {prompt} (counted from 0): the logits after {tokens} new tokens are not finite; are the weights \
-         sound, and a map's strength in bounds?"
-    )]
+    /// Logits that are not finite.
+    #[error("prompt {prompt} (counted from 0), after {tokens} new tokens: {overflow}")]
     NotFinite {
         /// Index of the prompt.
         prompt: usize,
         /// Tokens generated before.
         tokens: usize,
+        /// Where the pass stopped being finite.
+        overflow: Overflow,
     },
-    /// Numbers that could not be read back from the device.
-    #[error("cannot read from the device: {reason}")]
-    Device {
-        /// What the backend said.
-        reason: String,
+    /// Rules on the logits that leave no token to pick.
+    #[error(
+        "prompt {prompt} (counted from 0): after {tokens} new tokens the rules of generation_config.json (bad_words_ids, \
+         suppress_tokens, no_repeat_ngram_size and the like) forbid every token"
+    )]
+    NoTokenLeft {
+        /// Index of the prompt.
+        prompt: usize,
+        /// Tokens generated before.
+        tokens: usize,
     },
-    /// A batch or a step that the model cannot take.
+    /// A batch or a step that the model cannot take, or a device that fails.
     #[error(transparent)]
     Batch(#[from] ResidualError),
 }

@@ -101,7 +101,7 @@ impl ChatTemplate {
         let dir = dir.as_ref();
         let config = TokenizerConfig::read(dir)?;
         let own = dir.join("chat_template.jinja");
-        match std::fs::read_to_string(&own) {
+        match brenier_files::read_to_string(&own) {
             Ok(source) => return Self::parse(source, own, config.tokens()).map(Some),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(ModelError::io(&own)(e)),

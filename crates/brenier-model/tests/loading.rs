@@ -79,7 +79,10 @@ fn a_wrong_shape_is_named_with_what_was_expected() {
 #[test]
 fn a_missing_tensor_is_named() {
     let dir = copy("qwen25");
-    edit_config(dir.path(), |config| config["num_hidden_layers"] = json!(5));
+    edit_config(dir.path(), |config| {
+        config["num_hidden_layers"] = json!(5);
+        config["layer_types"] = Value::Null;
+    });
     assert_names(&refusal(dir.path()), &["model.layers.4.input_layernorm.weight", "missing"]);
     let dir = copy("qwen25");
     edit_config(dir.path(), |config| config["tie_word_embeddings"] = json!(false));
@@ -127,7 +130,8 @@ fn what_would_run_wrongly_is_refused() {
         &|c| {
             c["use_sliding_window"] = json!(true);
             c["sliding_window"] = json!(16);
-            c["layer_types"] = json!(["full_attention", "sliding_attention"]);
+            c["layer_types"] =
+                json!(["full_attention", "full_attention", "full_attention", "sliding_attention"]);
         },
         &["use_sliding_window", "16"],
     );

@@ -1,7 +1,7 @@
 //! What can be wrong with a batch or with a name.
 
 /// Errors of the seam. Each says what was expected and what was found.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResidualError {
     /// A batch without a single token.
@@ -83,6 +83,30 @@ pub enum ResidualError {
         /// The name as given.
         name: String,
     },
+    /// Numbers that could not be read back from the device.
+    #[error("cannot read from the device: {reason}")]
+    Device {
+        /// What the backend said, in one line.
+        reason: String,
+    },
+    /// A number read back from the device that is not finite.
+    #[error(
+        "row {row}, column {column} of what the model gave (counted from 0) is {value}: expected finite numbers"
+    )]
+    NotFinite {
+        /// Row of the tensor, from 0.
+        row: usize,
+        /// Column of the tensor, from 0.
+        column: usize,
+        /// The number.
+        value: f32,
+    },
+}
+
+impl ResidualError {
+    pub(crate) fn device(error: &dyn std::fmt::Display) -> Self {
+        Self::Device { reason: error.to_string().split_whitespace().collect::<Vec<_>>().join(" ") }
+    }
 }
 
 impl ResidualError {

@@ -146,6 +146,9 @@ pub enum TransportError {
     /// A numerical failure, or more components than the rank.
     #[error(transparent)]
     Linalg(#[from] LinalgError),
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
     /// A map that could not be built, such as one whose entries overflow.
     #[error(transparent)]
     Map(#[from] MapError),

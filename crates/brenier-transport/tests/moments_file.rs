@@ -3,6 +3,7 @@
 
 mod common;
 
+use brenier_files::WriteError;
 use brenier_linalg::{Rows, squared_norm};
 use brenier_map::{Affine, Diagonal, MapEntry, MapError, MapFile, RowMap};
 use brenier_transport::{Covariance, MOMENTS_FORMAT, Moments, MomentsFile, TransportError};
@@ -221,7 +222,7 @@ fn a_file_is_not_overwritten_unless_told() {
     let path = dir.path().join("m");
     std::fs::write(&path, b"precious").unwrap();
     let error = small().write(&path, false).unwrap_err();
-    assert!(matches!(error, TransportError::Map(MapError::Exists { .. })), "{error}");
+    assert!(matches!(error, TransportError::Write(WriteError::Exists { .. })), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     let mut reserved = small();
     reserved.metadata.insert("entries".to_owned(), "x".to_owned());

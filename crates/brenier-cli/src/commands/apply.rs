@@ -14,7 +14,7 @@ use crate::input::{check_out, shown};
 use crate::maps::{OpenMap, mismatch};
 
 pub fn run(args: &Apply, console: &Console) -> anyhow::Result<()> {
-    check_out(&args.out, args.force)?;
+    let console = &check_out(&args.out, args.force, console)?;
     let map = OpenMap::read(&args.map)?;
     let input = ActivationFile::open(&args.input)?;
     let found = map.compare(&shown(&args.input), &input.provenance(), args.allow_mismatch, console)?;
@@ -46,7 +46,7 @@ pub fn run(args: &Apply, console: &Console) -> anyhow::Result<()> {
         .map(|(name, rows)| (name.clone(), json!([rows.nrows(), rows.ncols()])))
         .collect();
     let result = json!({
-        "out": args.out, "strength": strength.value, "intervention": {
+        "out": shown(&args.out), "strength": strength.value, "intervention": {
             "map": shown(&args.map), "map_sha256": map.sha256, "strength": strength,
         },
         "mismatch": mismatch(&found), "tensors": shapes,
@@ -104,11 +104,7 @@ fn pairs<'a>(
 
 /// The rows after the map, in the precision that they had.
 fn mapped(mut rows: Rows, entry: &MapEntry, strength: f64) -> anyhow::Result<Rows> {
-    let found = match &rows {
-        Rows::F32(rows) => not_finite(rows.nrows(), rows.ncols(), |i, j| f64::from(rows[(i, j)])),
-        Rows::F64(rows) => not_finite(rows.nrows(), rows.ncols(), |i, j| rows[(i, j)]),
-    };
-    if let Some((row, column, value)) = found {
+    if let Some((row, column, value)) = not_finite(&rows) {
         return Err(usage_error(format!(
             "row {row}, column {column} (counted from 0) is {value}: expected finite numbers"
         )));
@@ -117,10 +113,25 @@ fn mapped(mut rows: Rows, entry: &MapEntry, strength: f64) -> anyhow::Result<Row
         Rows::F32(rows) => entry.map.apply_rows_f32(rows.as_mut(), strength)?,
         Rows::F64(rows) => entry.map.apply_rows(rows.as_mut(), strength)?,
     }
+    if let Some((row, column, value)) = not_finite(&rows) {
+        let dtype = match &rows {
+            Rows::F32(_) => "f32",
+            Rows::F64(_) => "f64",
+        };
+        return Err(usage_error(format!(
+            "row {row}, column {column} (counted from 0) comes to {value}, beyond the range of {dtype}, at strength \
+             {strength:e}; lower --strength"
+        )));
+    }
     Ok(rows)
 }
 
-fn not_finite(rows: usize, columns: usize, at: impl Fn(usize, usize) -> f64) -> Option<(usize, usize, f64)> {
-    let all = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
-    all.map(|(row, column)| (row, column, at(row, column))).find(|(_, _, value)| !value.is_finite())
+/// The first number that is not finite: row, column and value.
+fn not_finite(rows: &Rows) -> Option<(usize, usize, f64)> {
+    let value = |row, column| match rows {
+        Rows::F32(rows) => f64::from(rows[(row, column)]),
+        Rows::F64(rows) => rows[(row, column)],
+    };
+    let all = (0..rows.nrows()).flat_map(|row| (0..rows.ncols()).map(move |column| (row, column)));
+    all.map(|(row, column)| (row, column, value(row, column))).find(|(_, _, value)| !value.is_finite())
 }

@@ -11,7 +11,7 @@ use crate::failure::usage_error;
 use crate::input::{Subject, check_out, prompt_hash, shown};
 
 pub fn run(args: &Capture, common: &Common, console: &Console) -> anyhow::Result<()> {
-    check_out(&args.out, args.force)?;
+    let console = &check_out(&args.out, args.force, console)?;
     let subject = Subject::load(&args.model.dir, &args.prompt, None, common, console)?;
     let spec = subject.model.decoder().spec();
     let layers = args.layers.of(spec.layers).map_err(usage_error)?;
@@ -45,7 +45,7 @@ pub fn run(args: &Capture, common: &Common, console: &Console) -> anyhow::Result
         .map(|(name, rows)| (name.clone(), json!([rows.nrows(), rows.ncols()])))
         .collect();
     let result = json!({
-        "out": args.out, "prompts": prompts.ids.len(), "position": args.position.to_string(),
+        "out": shown(&args.out), "prompts": prompts.ids.len(), "position": args.position.to_string(),
         "tensors": shapes, "metadata": activations.metadata,
     });
     console.result(&result, || {

@@ -24,7 +24,7 @@ use crate::maps::mismatch;
 const CANDIDATES: [usize; 6] = [1, 2, 3, 4, 6, 8];
 
 pub fn run(args: &Fit, common: &Common, console: &Console) -> anyhow::Result<()> {
-    check_out(&args.out, args.force)?;
+    let console = &check_out(&args.out, args.force, console)?;
     let mut options = args.options.options(common.seed);
     options.check()?;
     let chooses = args.options.components == Components::Auto && args.method.uses_components();
@@ -84,9 +84,9 @@ pub fn run(args: &Fit, common: &Common, console: &Console) -> anyhow::Result<()>
     file.write(&args.out, args.force)?;
 
     let mut result = json!({
-        "out": args.out,
+        "out": shown(&args.out),
         "method": args.method.name(),
-        "sha256": sha256_file(&args.out)?,
+        "sha256": file.sha256()?,
         "intervention": {"tokens": tokens.name(), "strength": strength, "fitted_at": record.fitted_at},
         "mismatch": mismatch(&made),
         "unstated": made.unstated.iter().map(|(fact, of)| (fact.to_string(), json!(of))).collect::<Map<_, _>>(),
@@ -154,7 +154,7 @@ fn made(
         found.refuse(|_| true)?;
     }
     for difference in &found.differences {
-        console.note(&format!("{difference}; the map file records the first"));
+        console.warn(&format!("{difference}; the map file records the first"));
     }
     let mut silent: BTreeMap<&[String], Vec<&str>> = BTreeMap::new();
     for (fact, files) in &found.unstated {
@@ -170,12 +170,17 @@ fn made(
     Ok(found)
 }
 
+/// Blocks of the largest model that a map is written for all blocks of: a file may state any number.
+const MOST_BLOCKS: u16 = 1024;
+
 /// Where a map acts that is to act elsewhere than where it is fitted, as a study measures it. That takes one map, fitted at
 /// a hook point, and a model whose number of blocks is known.
 fn places_of(args: &Fit, names: &[String], made: &Provenance, console: &Console) -> Option<Vec<String>> {
     let at = |name: &String| {
-        let (fitted, layers) = (name.parse().ok()?, made.get(Fact::Layers)?.parse().ok()?);
-        let places = places(args.method, fitted, layers);
+        let fitted: HookPoint = name.parse().ok()?;
+        let layers: u16 = made.get(Fact::Layers)?.parse().ok()?;
+        let known = fitted.layer < layers && layers <= MOST_BLOCKS;
+        let places = known.then(|| places(args.method, fitted, layers))?;
         (places != [fitted]).then(|| places.iter().map(ToString::to_string).collect())
     };
     let found = names.first().and_then(at);

@@ -1,11 +1,11 @@
 //! `brenier generate`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use brenier::eval::Subject as _;
+use brenier::files::{self, Existing};
 use brenier::hooks;
-use brenier::model::{Extra, GenerateOptions, PromptInput, generate};
+use brenier::model::{Extra, GenerateOptions, LanguageModel, PromptInput, generate};
 use brenier::residual::{ResidualModel, Spec};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
@@ -13,25 +13,18 @@ use serde_json::value::RawValue;
 
 use crate::args::{Common, Generate};
 use crate::console::Console;
-use crate::failure::usage_error;
-use crate::input::{Subject, check_out, write_whole};
+use crate::input::{Subject, check_out, shown};
 use crate::maps::{Intervention, in_words};
 
 pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Result<()> {
-    let to_stdout = args.out.as_os_str() == "-";
-    if to_stdout && common.json {
-        return Err(usage_error("--out - and --json both write to stdout; use one of them"));
-    }
-    if !to_stdout {
-        check_out(&args.out, args.force)?;
-    }
+    let console = &check_out(&args.out, args.force, console)?;
     let intervention = Intervention::open(&args.map)?;
     let subject = Subject::load(&args.model.dir, &args.prompt, intervention.date()?, common, console)?;
     let spec = subject.model.decoder().spec();
     let prompts = subject.read_prompts(&args.prompts, args.format, 1)?;
     let (edits, info) = intervention.edits(spec, &subject.provenance(&[&prompts.prompts]), console)?;
     let mut tap = hooks::Intervention::new(spec, &edits)?;
-    let options = options(args, common, spec, &prompts.ids);
+    let options = options(args, common, &subject.model, &prompts.ids);
 
     let bar = console.bar("generating tokens", 0);
     let done = generate(
@@ -62,18 +55,9 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
         lines.push(b'\n');
         *finishes.entry(line.finish).or_default() += 1;
     }
-    if to_stdout {
-        let mut out = std::io::stdout().lock();
-        out.write_all(&lines)?;
-        out.flush()?;
-        if let Some(info) = &info {
-            console.note(&in_words(info).replace('\n', "; "));
-        }
-        return Ok(());
-    }
-    write_whole(&args.out, &lines)?;
+    files::write_bytes(&args.out, Existing::forced(args.force), &lines)?;
     let result = json!({
-        "out": args.out, "completions": done.len(), "finish": finishes, "intervention": info,
+        "out": shown(&args.out), "completions": done.len(), "finish": finishes, "intervention": info,
     });
     console.result(&result, || {
         let finishes =
@@ -81,6 +65,9 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
         let edit = info.as_ref().map(|info| format!("\n{}", in_words(info))).unwrap_or_default();
         format!("{}: {} completions (ended by: {finishes}){edit}", args.out.display(), done.len())
     })?;
+    if let Some(info) = info.filter(|_| console.stdout_taken()) {
+        console.note(&in_words(&info));
+    }
     Ok(())
 }
 
@@ -136,8 +123,8 @@ impl Serialize for Keys<'_> {
     }
 }
 
-fn options(args: &Generate, common: &Common, spec: &Spec, prompts: &[Vec<u32>]) -> GenerateOptions {
-    let sampling = &args.sampling;
+fn options(args: &Generate, common: &Common, model: &LanguageModel, prompts: &[Vec<u32>]) -> GenerateOptions {
+    let (sampling, spec) = (&args.sampling, model.decoder().spec());
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0).saturating_add(sampling.max_new_tokens);
     GenerateOptions {
         max_new_tokens: sampling.max_new_tokens,
@@ -146,6 +133,7 @@ fn options(args: &Generate, common: &Common, spec: &Spec, prompts: &[Vec<u32>]) 
         top_p: sampling.top_p,
         seed: common.seed,
         batch: common.batch.rows().unwrap_or_else(|| rows_at_once(spec, longest)),
+        rules: model.rules().clone(),
     }
 }
 

@@ -37,6 +37,7 @@ pub fn run(args: &Inspect, common: &Common, console: &Console) -> anyhow::Result
         "sha256": model.sha256(),
         "bos": model.bos().map(|id| named(&[id])[0].clone()),
         "eos": named(model.eos()),
+        "warnings": model.warnings(),
         "template": template.map(facts),
     });
     if let Some(text) = &args.prompt {

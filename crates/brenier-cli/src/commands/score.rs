@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use brenier::eval::{Match, Phrases, ScoreOptions, ScoreReport, Subject as _, score};
+use brenier::files::{self, Existing};
 use brenier::model::{Prompt, PromptInput, read_answers, read_texts};
 use brenier::residual::ResidualModel;
 use comfy_table::{Table, presets};
@@ -10,7 +11,7 @@ use comfy_table::{Table, presets};
 use crate::args::{self, Common, Score};
 use crate::console::Console;
 use crate::failure::usage_error;
-use crate::input::{Prompts, Subject, check_out, write_whole};
+use crate::input::{Prompts, Subject, check_out};
 use crate::maps::{Intervention, in_words};
 
 impl From<args::Match> for Match {
@@ -23,9 +24,10 @@ impl From<args::Match> for Match {
 }
 
 pub fn run(args: &Score, common: &Common, console: &Console) -> anyhow::Result<()> {
-    if let Some(out) = &args.out {
-        check_out(out, args.force)?;
-    }
+    let console = &match &args.out {
+        Some(out) => check_out(out, args.force, console)?,
+        None => *console,
+    };
     if args.prompts.is_none() && args.text.is_none() && args.harmless.is_none() {
         return Err(usage_error("nothing to measure: give --prompts, --text or --harmless"));
     }
@@ -59,7 +61,8 @@ pub fn run(args: &Score, common: &Common, console: &Console) -> anyhow::Result<(
     report.intervention = info;
     let value = serde_json::to_value(&report)?;
     if let Some(out) = &args.out {
-        write_whole(out, format!("{}\n", serde_json::to_string_pretty(&value)?).as_bytes())?;
+        let text = format!("{}\n", serde_json::to_string_pretty(&value)?);
+        files::write_bytes(out, Existing::forced(args.force), text.as_bytes())?;
     }
     console.result(&value, || table(&report))?;
     Ok(())

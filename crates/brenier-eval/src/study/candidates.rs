@@ -10,7 +10,7 @@ use faer::Mat;
 use rayon::prelude::*;
 
 pub(super) use crate::Policy as Use;
-use crate::{EvalError, Setting, places};
+use crate::{EvalError, Outcome, Setting, SweepPoint, places, to_json};
 
 /// A map, where it was fitted.
 #[derive(Debug, Clone)]
@@ -41,14 +41,20 @@ pub(super) fn rows_of(activations: &Activations, layer: u16) -> Result<Mat<f64>,
     Ok(rows.to_f64())
 }
 
-/// Fits everything that can be fitted; what cannot becomes a note. An error only where nothing can.
+/// What was fitted, and what could not be.
+pub(super) struct Fitted {
+    pub candidates: Vec<Candidate>,
+    pub failed: Vec<SweepPoint>,
+}
+
+/// Fits everything that can be fitted; what cannot is reported as failed. An error only where nothing can.
 pub(super) fn fit_all(
     layers: &[LayerRows],
     methods: &[Method],
     components: &[usize],
     shifts: &[Shift],
     notes: &mut Vec<String>,
-) -> Result<Vec<Candidate>, EvalError> {
+) -> Result<Fitted, EvalError> {
     let mut jobs = Vec::new();
     for rows in layers {
         for &method in methods {
@@ -68,18 +74,27 @@ pub(super) fn fit_all(
             options.shift = shift;
             let held_out = Some((rows.source_val.as_ref(), rows.target_val.as_ref()));
             let found = fit(method, rows.source.as_ref(), rows.target.as_ref(), &options, held_out);
-            (method, rows.layer, components, found)
+            let found = found.map_err(EvalError::from).and_then(|fit| {
+                to_json("certificate", &fit.certificate)?;
+                Ok(fit)
+            });
+            (method, rows.layer, components, shift, found)
         })
         .collect();
-    let mut candidates = Vec::new();
+    let mut fitted = Fitted { candidates: Vec::new(), failed: Vec::new() };
     let mut failures = Vec::new();
-    for (method, layer, components, found) in made {
+    for (method, layer, components, shift, found) in made {
         match found {
-            Ok(fit) => candidates.push(Candidate { method, layer, components, fit }),
-            Err(error) => failures.push((method, layer, components, error.to_string())),
+            Ok(fit) => fitted.candidates.push(Candidate { method, layer, components, fit }),
+            Err(error) => {
+                let setting = setting(method, layer, components, shift, Use::of(method));
+                let outcome = Outcome::Failed { reason: format!("{setting}: could not be fitted: {error}") };
+                fitted.failed.push(SweepPoint { setting, heldout_w2_ratio: None, outcome });
+                failures.push((method, layer, components, error.to_string()));
+            }
         }
     }
-    if let (true, Some((method, layer, _, reason))) = (candidates.is_empty(), failures.first()) {
+    if let (true, Some((method, layer, _, reason))) = (fitted.candidates.is_empty(), failures.first()) {
         return Err(EvalError::NothingFitted {
             method: method.to_string(),
             layer: *layer,
@@ -97,26 +112,14 @@ pub(super) fn fit_all(
         let layers = layers.join(", ");
         notes.push(format!("{method}{k} could not be fitted at layers {layers} (counted from 0): {reason}"));
     }
-    Ok(candidates)
+    Ok(fitted)
 }
 
 impl Candidate {
     /// Where the map acts and on what.
     pub fn setting(&self, usage: Use) -> Setting {
-        // One block says which.
-        let sites = places(self.method, self.fitted_at(), 1);
-        Setting {
-            method: self.method.to_string(),
-            components: self.components,
-            layers: vec![self.layer],
-            sites: sites.into_iter().map(|at| at.site.to_string()).collect(),
-            strength: usage.strength,
-            shift: self.method.uses_components().then(|| match self.fit.certificate.shift {
-                Some(Shift::Full) => "full".to_owned(),
-                _ => "subspace".to_owned(),
-            }),
-            tokens: usage.tokens.to_string(),
-        }
+        let shift = self.fit.certificate.shift.unwrap_or_default();
+        setting(self.method, self.layer, self.components, shift, usage)
     }
 
     /// The activations that the map was fitted on.
@@ -134,5 +137,28 @@ impl Candidate {
     /// W2 after over W2 before on validation.
     pub fn heldout_w2_ratio(&self) -> Option<f64> {
         self.fit.certificate.held_out.as_ref().and_then(|quality| quality.w2_ratio)
+    }
+}
+
+/// The setting of a method that has none: nothing of it could be measured.
+pub(super) fn no_setting(method: Method) -> Setting {
+    let setting = setting(method, 0, None, Shift::default(), Use::of(method));
+    Setting { layers: Vec::new(), shift: None, ..setting }
+}
+
+fn setting(method: Method, layer: u16, components: Option<usize>, shift: Shift, usage: Use) -> Setting {
+    // The sites are the same in every block.
+    let sites = places(method, HookPoint::resid_post(layer), 1);
+    Setting {
+        method: method.to_string(),
+        components,
+        layers: vec![layer],
+        sites: sites.into_iter().map(|at| at.site.to_string()).collect(),
+        strength: usage.strength,
+        shift: method.uses_components().then(|| match shift {
+            Shift::Full => "full".to_owned(),
+            Shift::Subspace => "subspace".to_owned(),
+        }),
+        tokens: usage.tokens.to_string(),
     }
 }

@@ -5,22 +5,24 @@ mod candidates;
 mod choose;
 mod layers;
 mod prepare;
+mod rule;
 mod sweep;
 mod test;
 mod write;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Instant;
 
-use brenier_capture::{Fact, Position, Provenance, Request, capture};
+use brenier_capture::{CaptureError, Fact, Position, Provenance, Request, capture};
 use brenier_map::MapFile;
 use brenier_residual::{HookPoint, ResidualModel};
 use brenier_transport::{Method, Shift};
 
 use crate::complete::Judge;
 use crate::{
-    Completion, DataInfo, EvalError, Match, ModelInfo, Phrases, Progress, REPORT_SCHEMA, Report, Settings,
-    StudyData, Subject, TEXT_POLICY, Timings,
+    Completion, DataInfo, EvalError, Match, ModelInfo, Outcome, Phrases, Progress, REPORT_SCHEMA, Report,
+    Settings, StudyData, Subject, TEXT_POLICY, Timings, to_json,
 };
 use candidates::{LayerRows, fit_all, rows_of};
 use layers::{layer_info, scatter};
@@ -93,8 +95,12 @@ pub struct Study {
 /// shift, strength, tokens) are chosen on validation alone, for each method by itself; test is looked at once, at the
 /// end. The same data and seed give the same report, timings aside.
 ///
+/// A setting or a method that cannot be measured, because its edit overflows the model's dtype or for another reason of
+/// its own, is in the report as [`Outcome::Failed`], and everything else is as it would be without it.
+///
 /// # Errors
-/// Prompts that do not fit the model, options out of range, activations on which nothing can be fitted.
+/// Prompts that do not fit the model, options out of range, an untouched model whose values are not finite (found before
+/// anything is fitted), activations on which nothing can be fitted, or not one setting that can be measured.
 pub fn study(
     subject: &dyn Subject,
     data: &StudyData,
@@ -120,6 +126,7 @@ pub fn study(
         );
     }
     let (baseline, untouched) = run.baseline(&refusal_tokens)?;
+    let before = run.before(&refusal_tokens)?;
     timings.score_s = start.elapsed().as_secs_f64();
 
     let clock = Instant::now();
@@ -128,46 +135,56 @@ pub fn study(
 
     let clock = Instant::now();
     progress.stage("fitting", 0);
-    let candidates = fit_all(&layer_rows, &methods, &options.components, &options.shifts, &mut notes)?;
+    let fitted = fit_all(&layer_rows, &methods, &options.components, &options.shifts, &mut notes)?;
+    let candidates = &fitted.candidates;
     let mut infos = Vec::new();
     for rows in &layer_rows {
-        infos.push(layer_info(rows, &candidates)?);
+        infos.push(layer_info(rows, candidates)?);
     }
     timings.fit_s = clock.elapsed().as_secs_f64();
 
     let clock = Instant::now();
-    let mut choice = run.choose(&methods, &candidates, &layer_rows, &refusal_tokens, &mut notes, progress)?;
-    let best = &candidates[choice.tried[choice.chosen[choice.best].tried].candidate];
-    let by_layer = run.by_layer(best.method, &candidates, &mut choice.tried, &layer_rows, progress)?;
+    let mut choice = run.choose(&methods, &fitted, &layer_rows, &before, &mut notes, progress)?;
+    let best = &candidates[choice.tried[choice.best].candidate];
+    let by_layer = run.by_layer(best.method, candidates, &mut choice.tried, &layer_rows, progress)?;
     for (info, index) in infos.iter_mut().zip(by_layer) {
         info.baseline_refusal_score = baseline.refusal_score;
-        if let Some(point) = index.map(|index| &choice.tried[index].point) {
-            info.refusal_score = point.refusal_score;
-            info.refusal_rate = point.refusal_rate;
-            info.answer_rate = point.answer_rate;
+        if let Some(scored) = index.and_then(|index| choice.tried[index].outcome.ok()) {
+            info.refusal_score = scored.scores.refusal_score;
+            info.refusal_rate = scored.scores.refusal_rate;
+            info.answer_rate = scored.scores.answer_rate;
         }
     }
     timings.sweep_s = clock.elapsed().as_secs_f64();
 
     let clock = Instant::now();
-    let tested = run.test(&candidates, &choice, data, &untouched, &refusal_tokens, progress)?;
+    let tested = run.test(candidates, &choice, data, &untouched, &refusal_tokens, progress)?;
     timings.score_s += clock.elapsed().as_secs_f64();
     timings.total_s = start.elapsed().as_secs_f64();
     progress.done();
 
+    let selected = best.setting(choice.tried[choice.best].usage);
+    let of_selected = tested.methods.iter().find(|method| method.setting == selected);
+    if let Some(reason) = of_selected.and_then(|method| method.outcome.reason()) {
+        notes.push(format!(
+            "the setting that validation chose out of all methods failed on test; test takes no part in choosing, so no \
+             other takes its place: {reason}"
+        ));
+    }
     notes.extend(remarks(&methods));
     let scatter = match layer_rows.iter().find(|rows| rows.layer == best.layer) {
         Some(rows) => scatter(rows, best)?,
         None => None,
     };
+    let tried = choice.tried.iter().map(|tried| tried.point(&candidates[tried.candidate]));
     let report = Report {
         schema: REPORT_SCHEMA.to_owned(),
         model: model_info(subject),
         data: data_info(data),
         baseline,
-        selected: choice.tried[choice.chosen[choice.best].tried].point.setting.clone(),
+        selected,
         methods: tested.methods,
-        sweep: choice.tried.into_iter().map(|tried| tried.point).collect(),
+        sweep: tried.chain(fitted.failed.iter().cloned()).collect(),
         layers: infos,
         scatter,
         settings: settings(subject, options, &run.provenance, refusal_tokens)?,
@@ -175,7 +192,18 @@ pub fn study(
         timings,
         notes,
     };
+    to_json("report", &report)?;
     Ok(Study { report, maps: tested.maps, completions: tested.completions })
+}
+
+/// What became of a candidate: an error of its own is its failure, and costs the others nothing; a machine that fails
+/// would fail the others too, and ends the study.
+fn outcome<T>(of: &dyn fmt::Display, found: Result<T, EvalError>) -> Result<Outcome<T>, EvalError> {
+    match found {
+        Ok(found) => Ok(Outcome::Ok(found)),
+        Err(error) if error.is_of_machine() => Err(error),
+        Err(error) => Ok(Outcome::Failed { reason: format!("{of}: {error}") }),
+    }
 }
 
 /// What every step of a study needs.
@@ -218,7 +246,13 @@ impl<'a> Run<'a> {
         let mut captured = Vec::new();
         for split in splits {
             let advance = &mut |n| progress.advance(n);
-            captured.push(capture(self.model(), &split.ids, &request, &mut (), advance)?);
+            let found = capture(self.model(), &split.ids, &request, &mut (), advance);
+            captured.push(found.map_err(|error| match error {
+                CaptureError::NotFinite { prompt, token, overflow, .. } => {
+                    EvalError::Overflow { what: split.what, index: prompt, token, overflow }
+                }
+                other => other.into(),
+            })?);
         }
         let [source, target, source_val, target_val] = captured.as_slice() else { return Ok(Vec::new()) };
         let rows = |&layer: &u16| {

@@ -3,18 +3,21 @@
 use brenier_model::{Prompt, PromptInput};
 use serde_json::Value;
 
+use crate::forward::{Case, Item};
 use crate::{EvalError, Side, StudyData, Subject};
 
 /// A split of one side: ids, and the known answers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Split {
+    /// What messages call its prompts.
+    pub what: &'static str,
     pub ids: Vec<Vec<u32>>,
     /// One a prompt, or none at all.
     pub answers: Vec<Option<String>>,
 }
 
 /// One side's splits.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Sides {
     pub train: Split,
     pub val: Split,
@@ -22,7 +25,7 @@ pub(super) struct Sides {
 }
 
 /// Everything that is put to the model.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Prepared {
     pub source: Sides,
     pub target: Sides,
@@ -30,27 +33,47 @@ pub(super) struct Prepared {
     pub lead: &'static str,
 }
 
+impl Split {
+    /// What messages call a prompt, by its index.
+    pub fn item(&self) -> impl Fn(usize) -> Item + use<> {
+        Item::of(self.what)
+    }
+
+    /// Its prompts, read at their last token.
+    pub fn cases(&self) -> Vec<Case> {
+        let item = self.item();
+        self.ids.iter().enumerate().map(|(index, ids)| Case::forced(item(index), ids, &[])).collect()
+    }
+}
+
+const SOURCE: [&str; 3] = ["source_train, prompt", "source_val, prompt", "source_test, prompt"];
+const TARGET: [&str; 3] = ["target_train, prompt", "target_val, prompt", "target_test, prompt"];
+
 pub(super) fn prepare(subject: &dyn Subject, data: &StudyData) -> Result<Prepared, EvalError> {
     Ok(Prepared {
-        source: side(subject, "source", &data.source)?,
-        target: side(subject, "target", &data.target)?,
+        source: side(subject, SOURCE, &data.source)?,
+        target: side(subject, TARGET, &data.target)?,
         lead: "",
     })
 }
 
-fn side(subject: &dyn Subject, name: &str, side: &Side) -> Result<Sides, EvalError> {
-    let split = |split: &str, prompts: &[Prompt], answers: &Option<Vec<Option<String>>>| {
-        let ids = prompt_ids(subject, &format!("{name}_{split}"), prompts, 1)?;
-        Ok::<_, EvalError>(Split { ids, answers: answers.clone().unwrap_or_default() })
+fn side(
+    subject: &dyn Subject,
+    [train, val, test]: [&'static str; 3],
+    side: &Side,
+) -> Result<Sides, EvalError> {
+    let split = |what, prompts: &[Prompt], answers: &Option<Vec<Option<String>>>| {
+        let ids = prompt_ids(subject, what, prompts, 1)?;
+        Ok::<_, EvalError>(Split { what, ids, answers: answers.clone().unwrap_or_default() })
     };
     Ok(Sides {
-        train: split("train", &side.train, &None)?,
-        val: split("val", &side.val, &side.val_answers)?,
-        test: split("test", &side.test, &side.test_answers)?,
+        train: split(train, &side.train, &None)?,
+        val: split(val, &side.val, &side.val_answers)?,
+        test: split(test, &side.test, &side.test_answers)?,
     })
 }
 
-/// Ids of prompts that leave room for `room` more tokens; `what` is the file or list that they stand in.
+/// Ids of prompts that leave room for `room` more tokens. Messages call a prompt `what`, e.g. `prompts.jsonl, prompt`.
 ///
 /// # Errors
 /// No prompt at all; a prompt that the tokenizer, the template or the model cannot take, by its place.

@@ -7,7 +7,7 @@
 use super::candidates::{Candidate, Use};
 use crate::forward::{Case, See, argmax, divergence, log_sum_exp};
 use crate::refusal::refusal_score;
-use crate::{EvalError, Match, Rate, SweepPoint};
+use crate::{EvalError, Match, Outcome, Rate, SweepPoint, SweepScores};
 
 /// The validation prompts of both sides, source first.
 pub(super) struct Val {
@@ -24,7 +24,7 @@ pub(super) struct Val {
 
 /// What a pass said of one prompt.
 #[derive(Debug, Clone, Copy, Default)]
-struct Outcome {
+struct Seen {
     refusal: f64,
     first_refuses: bool,
     log_prob: f64,
@@ -46,13 +46,20 @@ pub(super) struct Measured {
     pub kl: f64,
 }
 
-/// A setting with what is known of it so far.
+/// A setting that was tried.
 #[derive(Debug, Clone)]
 pub(super) struct Tried {
     /// Index of the candidate.
     pub candidate: usize,
     pub usage: Use,
-    pub point: SweepPoint,
+    /// What is known of it so far. One that failed has no value, so that it can be neither ranked nor chosen.
+    pub outcome: Outcome<Scored>,
+}
+
+/// What is known of a setting that did not fail.
+#[derive(Debug, Clone)]
+pub(super) struct Scored {
+    pub scores: SweepScores,
     /// The held-out measure by which settings are ranked; larger is better.
     pub value: f64,
 }
@@ -60,7 +67,7 @@ pub(super) struct Tried {
 impl Val {
     /// Measures what `run` passes through the model.
     pub fn measure(&self, run: impl FnOnce(See<'_>) -> Result<(), EvalError>) -> Result<Measured, EvalError> {
-        let mut outcomes = vec![Outcome::default(); self.cases.len()];
+        let mut outcomes = vec![Seen::default(); self.cases.len()];
         run(&mut |index, token, logits| {
             if let (Some(case), Some(outcome)) = (self.cases.get(index), outcomes.get_mut(index)) {
                 self.note(index, case, token, logits, outcome);
@@ -84,7 +91,7 @@ impl Val {
         })
     }
 
-    fn note(&self, index: usize, case: &Case, token: usize, logits: &[f32], outcome: &mut Outcome) {
+    fn note(&self, index: usize, case: &Case, token: usize, logits: &[f32], outcome: &mut Seen) {
         let choice = argmax(logits);
         if token + 1 == case.prompt {
             outcome.refusal = refusal_score(logits, &self.refusal_tokens);
@@ -93,8 +100,8 @@ impl Val {
         }
         match case.ids.get(token + 1) {
             Some(&next) => {
-                let logit = logits.get(next as usize).copied().map_or(f64::NEG_INFINITY, f64::from);
-                outcome.log_prob += logit - log_sum_exp(logits);
+                // The model has embedded this id, and refuses those outside its vocabulary.
+                outcome.log_prob += f64::from(logits[next as usize]) - log_sum_exp(logits);
                 outcome.tokens += 1;
                 outcome.missed |= choice != next;
             }
@@ -105,10 +112,21 @@ impl Val {
 }
 
 impl Tried {
-    pub fn new(index: usize, candidate: &Candidate, usage: Use, found: &Measured, value: f64) -> Self {
-        let point = SweepPoint {
-            setting: candidate.setting(usage),
-            heldout_w2_ratio: candidate.heldout_w2_ratio(),
+    /// The setting, as reports give it.
+    pub fn point(&self, candidate: &Candidate) -> SweepPoint {
+        let outcome = match &self.outcome {
+            Outcome::Ok(scored) => Outcome::Ok(scored.scores.clone()),
+            Outcome::Failed { reason } => Outcome::Failed { reason: reason.clone() },
+        };
+        let setting = candidate.setting(self.usage);
+        SweepPoint { setting, heldout_w2_ratio: candidate.heldout_w2_ratio(), outcome }
+    }
+}
+
+impl Scored {
+    /// What a pass said, with the value given to it. Nothing has been generated yet.
+    pub fn new(found: &Measured, value: f64) -> Self {
+        let scores = SweepScores {
             refusal_score: found.refusal_score,
             first_token_refusal_rate: found.first_token_refusal_rate,
             forced_answer_rate: found.answers,
@@ -116,16 +134,14 @@ impl Tried {
             answer_log_prob: found.answer_log_prob,
             target_answer_log_prob: found.target_log_prob,
             kl: Some(found.kl),
-            refusal_rate: None,
-            answer_rate: None,
-            target_answer_rate: None,
+            ..SweepScores::default()
         };
-        Self { candidate: index, usage, point, value }
+        Self { scores, value }
     }
 
     /// The better first; equal ones by [`preference`](Self::preference), then by the refusal score.
     pub fn better_first(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |one: &Self| [one.value, one.preference(), -one.point.refusal_score.unwrap_or(0.0)];
+        let key = |one: &Self| [one.value, one.preference(), -one.scores.refusal_score.unwrap_or(0.0)];
         let (a, b) = (key(self), key(other));
         b.iter()
             .zip(&a)
@@ -137,9 +153,10 @@ impl Tried {
     /// What decides between settings that validation cannot tell apart: how likely it makes the right answers of both
     /// sides, or, where they are not known, how little it disturbs.
     pub fn preference(&self) -> f64 {
-        let point = &self.point;
-        let likely = point.answer_log_prob.map(|source| source + point.target_answer_log_prob.unwrap_or(0.0));
-        likely.unwrap_or(-point.kl.unwrap_or(0.0))
+        let scores = &self.scores;
+        let likely =
+            scores.answer_log_prob.map(|source| source + scores.target_answer_log_prob.unwrap_or(0.0));
+        likely.unwrap_or(-scores.kl.unwrap_or(0.0))
     }
 }
 
@@ -148,12 +165,12 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / n
 }
 
-fn rate(outcomes: &[Outcome], known: &[bool]) -> Option<Rate> {
+fn rate(outcomes: &[Seen], known: &[bool]) -> Option<Rate> {
     let right = outcomes.iter().zip(known).filter(|(_, known)| **known).map(|(one, _)| !one.missed);
     Rate::of(&right.collect::<Vec<_>>())
 }
 
-fn log_prob(outcomes: &[Outcome], known: &[bool]) -> Option<f64> {
+fn log_prob(outcomes: &[Seen], known: &[bool]) -> Option<f64> {
     let known = outcomes.iter().zip(known).filter(|(_, known)| **known);
     let (sum, tokens) = known.fold((0.0, 0), |(sum, n), (one, _)| (sum + one.log_prob, n + one.tokens));
     (tokens > 0).then(|| sum / tokens as f64)

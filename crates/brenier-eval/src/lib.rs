@@ -27,10 +27,10 @@ pub use kl::{Kl, kl};
 pub use perplexity::{Perplexity, TEXT_POLICY, perplexity};
 pub use progress::Progress;
 pub use report::{
-    Baseline, Completion, DataInfo, LayerInfo, Mean, MethodReport, MethodScores, ModelInfo, Outcome, Paired,
-    REPORT_SCHEMA, Rate, Report, Scatter, ScoreReport, Setting, Settings, SweepPoint, SweepScores, Timings,
-    ValScores, Versus,
+    Baseline, Completion, DataInfo, LayerInfo, MethodReport, MethodScores, ModelInfo, Outcome, REPORT_SCHEMA,
+    Report, Scatter, ScoreReport, Setting, Settings, SweepPoint, SweepScores, Timings, ValScores, Versus,
 };
 pub use score::{ScoreOptions, score};
+pub use stats::{Mean, Paired, Rate};
 pub use study::{STUDIED, Study, StudyOptions, study};
 pub use subject::Subject;

@@ -14,7 +14,7 @@ use brenier_map::{Affine, LowRank, RowMap};
 use brenier_model::Prompt;
 use brenier_residual::{HookPoint, TokenSet};
 use burn::tensor::DType;
-use common::{BOS, ITEMS, Numbers, Speaker, Token, data, question};
+use common::{BOS, Fuse, ITEMS, Numbers, Speaker, Token, data, question};
 use faer::Mat;
 
 const MODELS: [&str; 3] = ["llama2", "llama31", "qwen25"];
@@ -343,7 +343,7 @@ impl Progress for Stages {
 #[test]
 fn an_untouched_model_that_overflows_ends_a_study_at_once() {
     // A prompt of each split in turn; 20, 6 and 14 ways with four items each.
-    let splits: [(fn(&Token<'_>) -> bool, &str); 6] = [
+    let splits: [(Fuse, &str); 6] = [
         (|token| token.id == question(0, 1, 3), "source_train, prompt 13"),
         (|token| token.id == question(0, 1, 21), "source_val, prompt 5"),
         (|token| token.id == question(0, 1, 27), "source_test, prompt 5"),
@@ -364,7 +364,7 @@ fn an_untouched_model_that_overflows_ends_a_study_at_once() {
         assert_eq!(stages.0, ["the untouched model"]);
     }
     // Of refusals, which only the text forces, and of answers, which are forced as the target's completions.
-    let forced: [(fn(&Token<'_>) -> bool, &str); 2] = [
+    let forced: [(Fuse, &str); 2] = [
         (|token| token.id == common::NO && !token.decoded, "text, passage 1, token 1"),
         (|token| token.id == 5 && !token.decoded, "target_test, prompt 2, token 2"),
     ];

@@ -202,6 +202,8 @@ fn bad_options_and_prompts_get_one_line() {
     assert!(failure(&|o| o.components = vec![], None).contains("components"));
     assert!(failure(&|o| o.components = vec![0], None).contains("components"));
     assert!(failure(&|o| o.methods = vec!["magic".into()], None).contains("magic"));
+    assert!(failure(&|o| o.harm_bound = f64::NAN, None).contains("harm bound"));
+    assert!(failure(&|o| o.kl_bound = f64::INFINITY, None).contains("KL bound"));
     assert!(failure(&|o| o.batch = Some(0), None).contains("batch"));
     assert!(failure(&|o| o.max_new_tokens = 0, None).contains("max-new-tokens"));
     let long = failure(&|_| {}, Some(vec![1; 12]));

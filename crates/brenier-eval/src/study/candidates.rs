@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brenier_capture::Activations;
+use brenier_capture::{Activations, CaptureError, Position, Request, capture};
 use brenier_hooks::Edit;
 use brenier_residual::{HookPoint, Site, TokenSet};
 use brenier_transport::{Fit, FitOptions, Method, Shift, fit};
 use faer::Mat;
 use rayon::prelude::*;
 
-use crate::{EvalError, Outcome, Setting, SweepPoint, to_json};
+use super::Run;
+use crate::{EvalError, Outcome, Progress, Setting, SweepPoint, to_json};
 
 /// The places at which a projection acts, in every block.
 pub(super) const PROJECTED: [Site; 3] = [Site::ResidPre, Site::AttnOut, Site::MlpOut];
@@ -52,7 +53,7 @@ pub(super) struct LayerRows {
 }
 
 /// The rows of `layer` in a set of captured activations.
-pub(super) fn rows_of(activations: &Activations, layer: u16) -> Result<Mat<f64>, EvalError> {
+fn rows_of(activations: &Activations, layer: u16) -> Result<Mat<f64>, EvalError> {
     let name = HookPoint::resid_post(layer).to_string();
     let rows = activations.tensors.get(&name).ok_or_else(|| EvalError::Setting {
         name: "layers",
@@ -60,6 +61,43 @@ pub(super) fn rows_of(activations: &Activations, layer: u16) -> Result<Mat<f64>,
         found: name,
     })?;
     Ok(rows.to_f64())
+}
+
+impl Run<'_> {
+    /// Activations of train and validation at the last token of each prompt.
+    pub fn capture(&self, layers: &[u16], progress: &mut dyn Progress) -> Result<Vec<LayerRows>, EvalError> {
+        let request = Request {
+            points: layers.iter().map(|&layer| HookPoint::resid_post(layer)).collect(),
+            logits: false,
+            position: Position::Last,
+            batch: self.options.batch,
+        };
+        let (source, target) = (&self.prepared.source, &self.prepared.target);
+        let splits = [&source.train, &target.train, &source.val, &target.val];
+        progress.stage("capturing", splits.iter().map(|split| split.ids.len()).sum());
+        let mut captured = Vec::new();
+        for split in splits {
+            let advance = &mut |n| progress.advance(n);
+            let found = capture(self.model(), &split.ids, &request, &mut (), advance);
+            captured.push(found.map_err(|error| match error {
+                CaptureError::NotFinite { prompt, token, overflow, .. } => {
+                    EvalError::Overflow { what: split.what, index: prompt, token, overflow }
+                }
+                other => other.into(),
+            })?);
+        }
+        let [source, target, source_val, target_val] = captured.as_slice() else { return Ok(Vec::new()) };
+        let rows = |&layer: &u16| {
+            Ok(LayerRows {
+                layer,
+                source: rows_of(source, layer)?,
+                target: rows_of(target, layer)?,
+                source_val: rows_of(source_val, layer)?,
+                target_val: rows_of(target_val, layer)?,
+            })
+        };
+        layers.iter().map(rows).collect()
+    }
 }
 
 /// What was fitted, and what could not be.

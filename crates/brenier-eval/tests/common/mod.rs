@@ -45,8 +45,11 @@ fn noise(a: u32, b: u32) -> f32 {
 pub struct Town {
     spec: Spec,
     /// Which tokens become infinite as they enter block 1.
-    fuse: Option<fn(&Token<'_>) -> bool>,
+    fuse: Option<Fuse>,
 }
+
+/// Whether a token becomes infinite.
+pub type Fuse = fn(&Token<'_>) -> bool;
 
 /// A token as it enters block 1.
 pub struct Token<'a> {
@@ -77,7 +80,7 @@ impl Town {
         Self { spec, fuse: None }
     }
 
-    fn blow(&self, fuse: fn(&Token<'_>) -> bool, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
+    fn blow(&self, fuse: Fuse, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
         let shape = x.dims();
         let mut values: Vec<f32> = x.into_data().iter::<f32>().collect();
         for (at, x) in values.chunks_mut(HIDDEN).enumerate() {
@@ -181,7 +184,7 @@ impl Speaker {
     }
 
     /// With a model in which some tokens become infinite as they enter block 1.
-    pub fn with_fuse(fuse: fn(&Token<'_>) -> bool) -> Self {
+    pub fn with_fuse(fuse: Fuse) -> Self {
         let mut speaker = Self::new();
         speaker.town.fuse = Some(fuse);
         speaker

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use brenier_residual::{Batch, HookPoint, Overflow, ResidualError, ResidualModel, Row, Tap, read_logits};
 use faer::Mat;
 
-use crate::{Activations, CaptureError, Position, Recorder, RowIndex, Rows, batches, to_matrix};
+use crate::{
+    Activations, CaptureError, Fact, Position, Provenance, Recorder, RowIndex, Rows, batches, to_matrix,
+};
 
 /// Name of the logits among captured tensors.
 pub const LOGITS: &str = "logits";
@@ -27,7 +29,8 @@ pub struct Request {
 ///
 /// `before` runs ahead of the recorder: with `&mut ()` the model is as it is, with an intervention the edited
 /// activations are recorded, as a fit of later layers needs them. Blocks after the last wanted one are not
-/// run. `progress` is told the number of prompts done by each batch.
+/// run. The metadata state what is known here of how the activations were made ([`Provenance`]): architecture, layers,
+/// dtype and position. `progress` is told the number of prompts done by each batch.
 ///
 /// # Errors
 /// No prompt, no place, a layer outside the model, a prompt that is empty, too long, too short for
@@ -106,7 +109,13 @@ pub fn capture(
         tensors.into_iter().map(|(at, rows)| (at.to_string(), Rows::F32(rows))).collect();
     named.extend(logits.map(|rows| (LOGITS.to_owned(), Rows::F32(rows))));
     let rows = (request.position != Position::Last).then(|| index(&lengths, &counts));
-    let metadata = BTreeMap::from([("position".to_owned(), request.position.to_string())]);
+    let mut metadata = BTreeMap::new();
+    Provenance::default()
+        .state(Fact::Architecture, spec.architecture.as_str())
+        .state(Fact::Layers, spec.layers.to_string())
+        .state(Fact::Dtype, spec.dtype_name())
+        .state(Fact::Position, request.position.to_string())
+        .write(&mut metadata);
     Ok(Activations { tensors: named, rows, metadata })
 }
 
@@ -135,17 +144,13 @@ fn check(
     if let Some(at) = points.iter().find(|at| at.layer >= spec.layers) {
         return Err(CaptureError::LayerOutside { point: at.to_string(), layers: spec.layers });
     }
-    for (index, ids) in prompts.iter().enumerate() {
-        let prompt = index + 1;
+    for (prompt, ids) in prompts.iter().enumerate() {
         if let Position::FromEnd(wanted) = request.position
             && ids.len() < wanted
         {
             return Err(CaptureError::ShortPrompt { prompt, wanted, found: ids.len() });
         }
-        let batch = Batch::new(&[Row::prompt(ids)], &spec.device);
-        batch
-            .and_then(|batch| batch.check(spec))
-            .map_err(|source| CaptureError::Prompt { prompt, source })?;
+        spec.check_ids(ids, 0).map_err(|source| CaptureError::Prompt { prompt, source })?;
     }
     Ok(())
 }

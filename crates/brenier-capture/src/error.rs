@@ -23,7 +23,7 @@ pub enum CaptureError {
     #[error("no hook point and no logits: expected at least one place to capture")]
     NoPoints,
     /// A place outside the model.
-    #[error("{point}: the model has {layers} layers, numbered from 0")]
+    #[error("{point}: the model has {layers} layers, counted from 0")]
     LayerOutside {
         /// The hook point.
         point: String,
@@ -32,10 +32,10 @@ pub enum CaptureError {
     },
     /// A prompt with fewer tokens than were asked for.
     #[error(
-        "prompt {prompt} (counted from 1) has {found} tokens, but position -{wanted}.. needs {wanted}: ask for fewer, or leave it out"
+        "prompt {prompt} (counted from 0) has {found} tokens, but position -{wanted}.. needs {wanted}: ask for fewer, or leave it out"
     )]
     ShortPrompt {
-        /// The prompt, from 1.
+        /// Index of the prompt.
         prompt: usize,
         /// Tokens asked for.
         wanted: usize,
@@ -43,9 +43,9 @@ pub enum CaptureError {
         found: usize,
     },
     /// A prompt that the model cannot take.
-    #[error("prompt {prompt} (counted from 1): {source}")]
+    #[error("prompt {prompt} (counted from 0): {source}")]
     Prompt {
-        /// The prompt, from 1.
+        /// Index of the prompt.
         prompt: usize,
         /// What is wrong with it.
         source: ResidualError,
@@ -155,5 +155,11 @@ pub enum CaptureError {
         right: PathBuf,
         /// The names in it.
         right_names: String,
+    },
+    /// Things that were to be made alike and are not.
+    #[error("not made in the same way: {differences}")]
+    Mismatch {
+        /// What differs, with the values.
+        differences: String,
     },
 }

@@ -11,7 +11,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::json;
 
-use crate::{Activations, CaptureError, RowIndex, Rows};
+use crate::{Activations, CaptureError, Provenance, RowIndex, Rows};
 
 /// Name and version of the format, under `format` in the metadata of files written here.
 pub const FORMAT: &str = "brenier.activations/1";
@@ -89,6 +89,12 @@ impl ActivationFile {
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// How the activations were made, as far as the file states it.
+    #[must_use]
+    pub fn provenance(&self) -> Provenance {
+        Provenance::read(&self.metadata)
     }
 
     /// Reads one tensor.

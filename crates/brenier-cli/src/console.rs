@@ -51,6 +51,13 @@ impl Console {
         eprintln!("warning: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
     }
 
+    /// Something that a reader of the result has to know, on stderr.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("note: {text}");
+        }
+    }
+
     /// Bars for the stages of a long run.
     pub fn stages(&self) -> Stages<'_> {
         Stages { console: self, bar: None }

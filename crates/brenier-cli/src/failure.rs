@@ -42,12 +42,9 @@ pub fn report(error: &anyhow::Error, device: &str) -> ExitCode {
     if io_kinds(error).any(|kind| kind == io::ErrorKind::BrokenPipe) && !error.chain().any(elsewhere) {
         return ExitCode::SUCCESS;
     }
-    let exists =
-        |cause: &(dyn Error + 'static)| matches!(cause.downcast_ref(), Some(WriteError::Exists { .. }));
-    let remedy = if error.chain().any(exists) { " with --force" } else { "" };
     match error.chain().find_map(device_failure) {
         Some(reason) if is_out_of_memory(reason) => line(&out_of_memory(device)),
-        _ => line(&format!("{}{remedy}", one_line(error))),
+        _ => line(&one_line(error)),
     }
     ExitCode::from(if is_input(error) { 2 } else { 1 })
 }
@@ -147,7 +144,7 @@ fn line(text: &str) {
     eprintln!("error: {flat}");
 }
 
-/// The message and those of its causes that it does not already hold.
+/// The message, those of its causes that it does not already hold, and which option helps.
 fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -157,7 +154,30 @@ fn one_line(error: &anyhow::Error) -> String {
             text.push_str(&message);
         }
     }
+    if let Some(hint) = error.chain().find_map(hint) {
+        text.push_str("; ");
+        text.push_str(&hint);
+    }
     text
+}
+
+/// Which option helps against an error of a library. Libraries know nothing of options: they are named here alone.
+fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
+    match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(WriteError::Exists { .. }), _) => return Some("--force replaces it".to_owned()),
+        (_, Some(CaptureError::Mismatch { .. })) => {
+            return Some("make them in one way, or pass --allow-mismatch".to_owned());
+        }
+        _ => {}
+    }
+    match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(ModelError::NoTemplate { .. }), _) => Some("pass --raw to go without one".to_owned()),
+        (Some(ModelError::Header { .. }), _) => Some("--format takes the name".to_owned()),
+        (_, Some(DeviceError::NotCompiled { backend, .. })) => {
+            Some(format!("cargo build --release -p brenier-cli --features {backend}"))
+        }
+        _ => None,
+    }
 }
 
 /// Whether the cause is what the user gave: everything that a library refuses, except what a full or broken

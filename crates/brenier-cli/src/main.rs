@@ -5,11 +5,15 @@
 mod args;
 mod commands;
 mod console;
+#[cfg(test)]
+mod examples;
 mod failure;
 mod fit_args;
 mod input;
+mod maps;
 mod select;
 mod signals;
+mod values;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;

@@ -47,15 +47,21 @@ pub enum EvalError {
         /// What it is.
         found: String,
     },
-    /// A prompt that does not fit the model.
-    #[error("{what} {index} (counted from 0): {reason}")]
+    /// A file or list without a prompt.
+    #[error("{what}: expected at least one prompt")]
+    NoPrompts {
+        /// The file or list.
+        what: String,
+    },
+    /// A prompt that cannot be put to the model.
+    #[error("{what}, {place}: {source}")]
     Prompt {
-        /// The list it stands in, e.g. `source_val, prompt`.
-        what: &'static str,
-        /// Its index there.
-        index: usize,
+        /// The file or list it stands in.
+        what: String,
+        /// Its place there, in words.
+        place: String,
         /// What is wrong with it.
-        reason: String,
+        source: brenier_model::ModelError,
     },
     /// A forward pass whose values are not finite.
     #[error("{what} {index}, token {token} (counted from 0): {overflow}")]
@@ -86,7 +92,9 @@ pub enum EvalError {
         reason: String,
     },
     /// No method could be fitted anywhere.
-    #[error("no map could be fitted at any layer; the first failure was {method} at layer {layer}: {reason}")]
+    #[error(
+        "no map could be fitted at any layer; the first failure was {method} at layer {layer} (counted from 0): {reason}"
+    )]
     NothingFitted {
         /// The method of the first failure.
         method: String,

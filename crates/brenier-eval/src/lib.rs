@@ -10,6 +10,7 @@ mod forward;
 mod judge;
 mod kl;
 mod perplexity;
+mod policy;
 mod progress;
 mod refusal;
 pub mod render;
@@ -25,12 +26,14 @@ pub use finite::to_json;
 pub use judge::{Match, Phrases};
 pub use kl::{Kl, kl};
 pub use perplexity::{Perplexity, TEXT_POLICY, perplexity};
+pub use policy::{MapRecord, Policy, places};
 pub use progress::Progress;
 pub use report::{
-    Baseline, Completion, DataInfo, LayerInfo, MethodReport, MethodScores, ModelInfo, Outcome, REPORT_SCHEMA,
-    Report, Scatter, ScoreReport, Setting, Settings, SweepPoint, SweepScores, Timings, ValScores, Versus,
+    Baseline, Chosen, Completion, DataInfo, DifferenceInfo, InterventionInfo, LayerInfo, MapUse,
+    MethodReport, MethodScores, ModelInfo, Origin, Outcome, REPORT_SCHEMA, Report, Scatter, ScoreReport,
+    Setting, Settings, SweepPoint, SweepScores, Timings, ValScores, Versus,
 };
 pub use score::{ScoreOptions, score};
 pub use stats::{Mean, Paired, Rate};
-pub use study::{STUDIED, Study, StudyOptions, study};
+pub use study::{STUDIED, Study, StudyOptions, prompt_ids, study};
 pub use subject::Subject;

@@ -346,6 +346,10 @@ pub struct Settings {
     pub raw: bool,
     /// The system message, where one was given.
     pub system: Option<String>,
+    /// Hash of the chat template; `none` for raw prompts, `null` for prompts given as ids.
+    pub template_sha256: Option<String>,
+    /// The date that the chat template was rendered with, where it shows one.
+    pub date: Option<String>,
     /// The position whose activations are fitted.
     pub position: String,
     /// Largest share of right target answers that a setting may cost on validation.
@@ -375,6 +379,65 @@ pub struct Timings {
     pub total_s: f64,
 }
 
+/// What was done to the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InterventionInfo {
+    /// The edits in words: where, how strongly, on which tokens.
+    pub edits: String,
+    /// The map file that they came from, where they came from one.
+    #[serde(flatten)]
+    pub map: Option<MapUse>,
+}
+
+/// A map file, put to use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MapUse {
+    /// The file.
+    pub map: String,
+    /// Its hash.
+    pub map_sha256: String,
+    /// Tokens acted on.
+    pub tokens: Chosen<String>,
+    /// Strength of the edits.
+    pub strength: Chosen<f64>,
+    /// What was different when the map was fitted.
+    pub differences: Vec<DifferenceInfo>,
+    /// What the file does not say, of what a map depends on.
+    pub unstated: Vec<String>,
+}
+
+/// A setting, and where it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chosen<T> {
+    /// Its value.
+    pub value: T,
+    /// Where that comes from.
+    pub from: Origin,
+    /// What the map file records.
+    pub recorded: Option<T>,
+}
+
+/// Where a setting comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// The user.
+    Given,
+    /// The map file.
+    Recorded,
+    /// Neither.
+    Default,
+}
+
+/// A fact that differs between things that were to be made alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferenceInfo {
+    /// The fact, by its key in the metadata of files.
+    pub fact: String,
+    /// Its values, by what states them.
+    pub values: BTreeMap<String, String>,
+}
+
 /// What `score` found; parts that were not asked for are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoreReport {
@@ -382,8 +445,8 @@ pub struct ScoreReport {
     pub schema: String,
     /// The model.
     pub model: ModelInfo,
-    /// The edit in words, or `null` for the untouched model.
-    pub intervention: Option<String>,
+    /// The intervention, or `null` for the untouched model.
+    pub intervention: Option<InterventionInfo>,
     /// Refusals among completions.
     pub refusal_rate: Option<Rate>,
     /// Right answers among completions.

@@ -10,9 +10,10 @@ use brenier_residual::Tap;
 use crate::complete::{Judge, answer_rate, refusal_rate};
 use crate::forward::Item;
 use crate::kl::{divergences, forced};
-use crate::study::{model_info, prompt_ids, token_name};
+use crate::study::model_info;
 use crate::{
-    EvalError, Match, Mean, Phrases, Progress, ScoreReport, Subject, TEXT_POLICY, perplexity, to_json,
+    EvalError, InterventionInfo, Match, Mean, Phrases, Progress, ScoreReport, Subject, TEXT_POLICY,
+    perplexity, prompt_ids, to_json,
 };
 
 /// What messages call a prompt that is completed ...
@@ -86,7 +87,7 @@ pub fn score(
     let mut report = ScoreReport {
         schema: "brenier.score/1".to_owned(),
         model: model_info(subject),
-        intervention: (!edits.is_empty()).then(|| in_words(edits)),
+        intervention: InterventionInfo::of(edits),
         refusal_rate: None,
         answer_rate: None,
         perplexity: None,
@@ -99,7 +100,7 @@ pub fn score(
     };
     if !options.prompts.is_empty() {
         progress.stage("completing prompts", 0);
-        let ids = prompt_ids(subject, PROMPT, &options.prompts)?;
+        let ids = prompt_ids(subject, "prompts", &options.prompts, 1)?;
         let judged = judge.complete(
             subject,
             &Item::of(PROMPT),
@@ -121,7 +122,7 @@ pub fn score(
     }
     if !options.harmless.is_empty() {
         progress.stage("comparing predictions", 0);
-        let ids = prompt_ids(subject, HARMLESS, &options.harmless)?;
+        let ids = prompt_ids(subject, "harmless prompts", &options.harmless, 1)?;
         let base = judge.complete(subject, &Item::of(HARMLESS), &ids, &[], &mut ())?;
         let continuations: Vec<Vec<u32>> = base.into_iter().map(|one| one.ids).collect();
         let cases = forced(HARMLESS, &ids, &continuations);
@@ -136,16 +137,4 @@ pub fn score(
     report.seconds = start.elapsed().as_secs_f64();
     to_json("score", &report)?;
     Ok(report)
-}
-
-fn in_words(edits: &[Edit]) -> String {
-    let one = |edit: &Edit| {
-        format!("{} at strength {} on {} tokens", edit.at, edit.strength, token_name(edit.tokens))
-    };
-    match edits {
-        [first, .., last] if edits.len() > 4 => {
-            format!("{} edits, from {} to {}", edits.len(), one(first), one(last))
-        }
-        few => few.iter().map(one).collect::<Vec<_>>().join("; "),
-    }
 }

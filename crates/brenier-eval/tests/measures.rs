@@ -141,7 +141,8 @@ fn a_score_measures_what_is_asked_for() {
     // Items 0 and 1 are right, item 2 is not item 0, and the fourth is not known.
     assert_eq!((moved.refusal_rate.unwrap().count, moved.answer_rate.unwrap().count), (0, 2));
     assert!(
-        moved.kl.unwrap().value > 1.0 && moved.intervention.unwrap().contains("blocks.1.hook_resid_post")
+        moved.kl.unwrap().value > 1.0
+            && moved.intervention.unwrap().edits.contains("blocks.1.hook_resid_post")
     );
 }
 

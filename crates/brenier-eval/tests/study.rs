@@ -4,12 +4,14 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
-use brenier_capture::Activations;
-use brenier_eval::{EvalError, Progress, Report, STUDIED, Study, StudyOptions, Timings, study};
+use brenier_capture::{Activations, Fact};
+use brenier_eval::{EvalError, MapRecord, Progress, Report, STUDIED, Study, StudyOptions, Timings, study};
 use brenier_files::WriteError;
 use brenier_map::MapFile;
 use brenier_model::Prompt;
+use brenier_residual::HookPoint;
 use serde_json::Value;
 
 use common::{ITEMS, LAYERS, Speaker, VOCAB, data};
@@ -127,8 +129,20 @@ fn what_is_written_can_be_read_and_is_not_overwritten() {
     assert_same(&serde_json::to_value(&report).unwrap(), &serde_json::to_value(&found.report).unwrap());
     for method in &report.methods {
         let maps = MapFile::read(&out.join(method.map.as_ref().unwrap())).unwrap();
-        let places = if method.setting.method == "rfa" { 3 * usize::from(LAYERS) } else { 1 };
-        assert_eq!(maps.entries.len(), places, "{}", method.setting.method);
+        let setting = &method.setting;
+        let rfa = setting.method == "rfa";
+        assert_eq!(maps.entries.len(), if rfa { 3 * usize::from(LAYERS) } else { 1 }, "{}", setting.method);
+        // The file says how the map was measured, and where it was fitted if it acts elsewhere.
+        let record = MapRecord::read(&maps, Path::new("map")).unwrap();
+        assert_eq!(record.tokens.unwrap().to_string(), setting.tokens);
+        assert_eq!(record.strength, Some(setting.strength));
+        let fitted = HookPoint::resid_post(setting.layers[0]).to_string();
+        assert_eq!(record.fitted_at, rfa.then(|| fitted.clone()));
+        assert!(rfa || maps.entries.contains_key(&fitted));
+        let stated = [Fact::Model, Fact::Layers, Fact::Position, Fact::Dtype, Fact::Template];
+        let stated = stated.map(|fact| record.provenance.get(fact));
+        // These prompts are ids: nobody knows their template.
+        assert_eq!(stated, [Some("town"), Some("3"), Some("last"), Some("f32"), None]);
     }
     let lines = fs::read_to_string(out.join("completions.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), found.completions.len());
@@ -208,10 +222,10 @@ fn bad_options_and_prompts_get_one_line() {
     assert!(failure(&|o| o.max_new_tokens = 0, None).contains("max-new-tokens"));
     let long = failure(&|_| {}, Some(vec![1; 12]));
     assert!(
-        long.contains("target_val, prompt 1 (counted from 0)") && long.contains("context of 12"),
+        long.contains("target_val, prompt 1 (counted from 0)") && long.contains("context holds 12"),
         "{long}"
     );
-    assert!(failure(&|_| {}, Some(vec![])).contains("target_val, prompt 1 ("));
+    assert!(failure(&|_| {}, Some(vec![])).contains("prompt 1 (counted from 0): it has no token"));
     assert!(failure(&|_| {}, Some(vec![9999])).contains("id 9999"));
 }
 

@@ -149,7 +149,7 @@ pub enum ModelError {
         found: String,
     },
     /// A text file with a line (or record) that cannot be used.
-    #[error("{}, line {line}: expected {expected}, found {found}; {hint}", shown(path))]
+    #[error("{}, line {line} (counted from 1): expected {expected}, found {found}; {hint}", shown(path))]
     Line {
         /// The file, `-` for standard input.
         path: PathBuf,
@@ -162,12 +162,30 @@ pub enum ModelError {
         /// What to do about it.
         hint: String,
     },
+    /// A CSV file that has another header than was expected.
+    #[error(
+        "{}, line 1 (counted from 1): expected {expected}, found {found}; check the file, or name its format",
+        shown(path)
+    )]
+    Header {
+        /// The file, `-` for standard input.
+        path: PathBuf,
+        /// The header expected.
+        expected: String,
+        /// The header found.
+        found: String,
+    },
     /// A record of a JSON array that cannot be used.
-    #[error("{}, record {record}: expected {expected}, found {found}", shown(path))]
+    #[error(
+        "{}, line {line} (counted from 1), record {record} (counted from 0): expected {expected}, found {found}",
+        shown(path)
+    )]
     Record {
         /// The file, `-` for standard input.
         path: PathBuf,
-        /// Record, counted from 1.
+        /// Line on which the record begins, counted from 1.
+        line: usize,
+        /// Record, counted from 0.
         record: usize,
         /// What may stand there.
         expected: String,
@@ -205,7 +223,7 @@ pub enum ModelError {
     },
     /// A model without a chat template, asked for one.
     #[error(
-        "{} has no chat template (neither chat_template.jinja nor chat_template in tokenizer_config.json); use --raw",
+        "{} has no chat template (neither chat_template.jinja nor chat_template in tokenizer_config.json)",
         shown(path)
     )]
     NoTemplate {
@@ -257,37 +275,13 @@ pub enum ModelError {
         /// What it was.
         found: String,
     },
-    /// A prompt without a token.
-    #[error("prompt {prompt} (counted from 0) has no tokens: expected at least one")]
-    EmptyPrompt {
+    /// A prompt that the model cannot take.
+    #[error("prompt {prompt} (counted from 0): {source}")]
+    Prompt {
         /// Index of the prompt.
         prompt: usize,
-    },
-    /// A prompt that leaves no room for a continuation.
-    #[error(
-        "prompt {prompt} (counted from 0) has {tokens} tokens, but the model's context holds {context} and one is \
-         needed for the continuation; shorten the prompt"
-    )]
-    PromptTooLong {
-        /// Index of the prompt.
-        prompt: usize,
-        /// Its length.
-        tokens: usize,
-        /// Tokens that the model can attend to.
-        context: usize,
-    },
-    /// A prompt with an id that the model has no embedding for.
-    #[error(
-        "prompt {prompt} (counted from 0) holds the id {id}, but the model's vocabulary ends at {vocab}; \
-         was it made with another tokenizer?"
-    )]
-    UnknownId {
-        /// Index of the prompt.
-        prompt: usize,
-        /// The id.
-        id: u32,
-        /// Size of the vocabulary.
-        vocab: usize,
+        /// What is wrong with it.
+        source: ResidualError,
     },
     /// Logits that are not finite.
     #[error("prompt {prompt} (counted from 0), after {tokens} new tokens: {overflow}")]

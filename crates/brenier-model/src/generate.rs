@@ -103,8 +103,8 @@ pub fn generate(
         let expected = "at least 1".to_owned();
         return Err(ModelError::Option { name: "batch", expected, found: "0".to_owned() });
     }
-    for (index, prompt) in prompts.iter().enumerate() {
-        check_prompt(model, index, prompt)?;
+    for (prompt, ids) in prompts.iter().enumerate() {
+        model.spec().check_ids(ids, 1).map_err(|source| ModelError::Prompt { prompt, source })?;
     }
     let mut results = vec![Generation { ids: Vec::new(), finish: Finish::MaxNewTokens }; prompts.len()];
     if options.max_new_tokens == 0 {
@@ -226,19 +226,5 @@ impl Run<'_> {
         } else {
             None
         }
-    }
-}
-
-fn check_prompt(model: &dyn ResidualModel, index: usize, prompt: &[u32]) -> Result<(), ModelError> {
-    let spec = model.spec();
-    if prompt.is_empty() {
-        return Err(ModelError::EmptyPrompt { prompt: index });
-    }
-    if prompt.len() >= spec.context {
-        return Err(ModelError::PromptTooLong { prompt: index, tokens: prompt.len(), context: spec.context });
-    }
-    match prompt.iter().find(|&&id| id as usize >= spec.vocab) {
-        Some(&id) => Err(ModelError::UnknownId { prompt: index, id, vocab: spec.vocab }),
-        None => Ok(()),
     }
 }

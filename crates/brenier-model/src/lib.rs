@@ -32,7 +32,7 @@ pub use files::{sha256, sha256_file};
 pub use generate::{Finish, GenerateOptions, Generation, generate};
 pub use layers::{Embedding, Linear, Mlp, RmsNorm};
 pub use lm::{LanguageModel, PromptOptions};
-pub use prompts::{Answer, Prompt, PromptFormat, PromptInput, read_answers, read_prompts, read_texts};
+pub use prompts::{Answer, Extra, Prompt, PromptFormat, PromptInput, read_answers, read_prompts, read_texts};
 pub use rules::LogitsRules;
 pub use template::{ChatTemplate, Message, RenderOptions};
 pub use tokenizer::Tokenizer;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
+use chrono::NaiveDateTime;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -51,6 +52,8 @@ pub struct PromptOptions {
     pub raw: bool,
     /// A system message before the prompt; raw prompts have none.
     pub system: Option<String>,
+    /// What a template that shows the date takes for now; the local time if `None`.
+    pub now: Option<NaiveDateTime>,
 }
 
 impl LanguageModel {
@@ -226,7 +229,8 @@ impl LanguageModel {
             PromptInput::Ids(ids) => Ok(ids.clone()),
             PromptInput::Text(text) if options.raw => self.require_tokenizer()?.encode(text, true),
             PromptInput::Text(text) => {
-                self.require_template()?.chat_ids(self.require_tokenizer()?, text, options.system.as_deref())
+                let (template, system) = (self.require_template()?, options.system.as_deref());
+                template.chat_ids(self.require_tokenizer()?, text, system, options.now)
             }
         }
     }

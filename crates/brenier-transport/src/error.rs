@@ -41,7 +41,7 @@ pub enum TransportError {
     },
     /// A finite value whose fourth power would overflow.
     #[error(
-        "{side} rows: row {row}, column {column} is {value:e}; values up to {limit:e} can be fitted, rescale the rows"
+        "{side} rows: row {row}, column {column} (counted from 0) is {value:e}; values up to {limit:e} can be fitted, rescale the rows"
     )]
     Magnitude {
         /// Whose rows.

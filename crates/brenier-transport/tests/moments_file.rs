@@ -274,8 +274,11 @@ fn what_no_stream_leaves_behind_is_named() {
     let count = |value: u64| move |bytes: &mut [u8]| bytes.copy_from_slice(&value.to_le_bytes());
     let number = |value: f64| move |bytes: &mut [u8]| bytes[..8].copy_from_slice(&value.to_le_bytes());
     for (bytes, what) in [
-        (with("mean", number(f64::NAN)), "moments: mean, column 0, is NaN"),
-        (with("factor", number(f64::NEG_INFINITY)), "moments: factor row 0, column 0, is -inf"),
+        (with("mean", number(f64::NAN)), "moments: mean, column 0 (counted from 0), is NaN"),
+        (
+            with("factor", number(f64::NEG_INFINITY)),
+            "moments: factor row 0, column 0 (counted from 0), is -inf",
+        ),
         (with("delta", number(-1.0)), "moments: delta is -1, but"),
         (with("removed", number(f64::NAN)), "moments: the trace removed is NaN"),
         (with("removed", number(0.0)), "moments: the trace removed is 0, but"),

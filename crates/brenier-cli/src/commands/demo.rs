@@ -18,8 +18,8 @@ pub fn run(args: &Demo, common: &Common, console: &Console) -> anyhow::Result<()
     check_out(&args.out)?;
     let organism = Organism::unpack(&args.out)?;
     let data = StudyData::read(&organism.study)?;
-    let prompt = PromptArgs { raw: false, system: None };
-    let subject = Subject::load(&organism.model, &prompt, common, console)?;
+    let prompt = PromptArgs { raw: false, system: None, date: None };
+    let subject = Subject::load(&organism.model, &prompt, None, common, console)?;
     let mut options = StudyOptions::default();
     options.batch = common.batch.rows();
     options.seed = common.seed;

@@ -12,7 +12,7 @@ use crate::input::Subject;
 pub fn run(args: &Study, common: &Common, console: &Console) -> anyhow::Result<()> {
     eval::Study::check_out(&args.out, args.force)?;
     let data = StudyData::read(&args.data)?;
-    let subject = Subject::load(&args.model.dir, &args.prompt, common, console)?;
+    let subject = Subject::load(&args.model.dir, &args.prompt, None, common, console)?;
     let mut options = StudyOptions::default();
     options.methods = args.methods.iter().map(|method| method.name().to_owned()).collect();
     options.layers = args.layers.of(subject.model.decoder().spec().layers).map_err(usage_error)?;
@@ -23,8 +23,6 @@ pub fn run(args: &Study, common: &Common, console: &Console) -> anyhow::Result<(
     options.matching = args.matching.into();
     options.batch = common.batch.rows();
     options.seed = common.seed;
-    options.raw = args.prompt.raw;
-    options.system = args.prompt.system.clone();
 
     let finished = study(&subject, &data, &options, &mut console.stages())?;
     finished.write(&args.out, args.force)?;

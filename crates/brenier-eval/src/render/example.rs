@@ -67,6 +67,8 @@ pub(super) fn example() -> Report {
             r#match: "exact".into(),
             raw: false,
             system: None,
+            template_sha256: None,
+            date: None,
             position: "last".into(),
             harm_bound: 0.05,
             kl_bound: 0.1,

@@ -442,9 +442,12 @@ fn provenance(report: &Report) -> String {
             ),
         ),
     ];
-    if let Some(system) = &settings.system {
-        rows.push(("system message".to_owned(), system.clone()));
-    }
+    let stated = [
+        ("system message", &settings.system),
+        ("chat template's hash", &settings.template_sha256),
+        ("chat template's date", &settings.date),
+    ];
+    rows.extend(stated.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));
     let sizes =
         report.data.prompts.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ");
     rows.push(("prompts".to_owned(), sizes));

@@ -4,35 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use brenier_capture::{Activations, CaptureError, Position, Request, capture};
 use brenier_hooks::Edit;
-use brenier_residual::{HookPoint, Site, TokenSet};
+use brenier_residual::HookPoint;
 use brenier_transport::{Fit, FitOptions, Method, Shift, fit};
 use faer::Mat;
 use rayon::prelude::*;
 
 use super::Run;
-use crate::{EvalError, Outcome, Progress, Setting, SweepPoint, to_json};
-
-/// The places at which a projection acts, in every block.
-pub(super) const PROJECTED: [Site; 3] = [Site::ResidPre, Site::AttnOut, Site::MlpOut];
-
-/// How a map is put to use.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Use {
-    pub tokens: TokenSet,
-    pub strength: f64,
-}
-
-impl Use {
-    /// Where maps are fitted, and on what follows.
-    pub const PLAIN: Use = Use { tokens: TokenSet::LastAndGenerated, strength: 1.0 };
-    /// Everywhere.
-    pub const ALL: Use = Use { tokens: TokenSet::All, strength: 1.0 };
-
-    /// How a method is tried first.
-    pub fn first(method: Method) -> Self {
-        if method == Method::Rfa { Self::ALL } else { Self::PLAIN }
-    }
-}
+pub(super) use crate::Policy as Use;
+use crate::{EvalError, Outcome, Progress, Setting, SweepPoint, places, to_json};
 
 /// A map, where it was fitted.
 #[derive(Debug, Clone)]
@@ -146,7 +125,7 @@ pub(super) fn fit_all(
         match found {
             Ok(fit) => fitted.candidates.push(Candidate { method, layer, components, fit }),
             Err(error) => {
-                let setting = setting(method, layer, components, shift, Use::first(method));
+                let setting = setting(method, layer, components, shift, Use::of(method));
                 let outcome = Outcome::Failed { reason: format!("{setting}: could not be fitted: {error}") };
                 fitted.failed.push(SweepPoint { setting, heldout_w2_ratio: None, outcome });
                 failures.push((method, layer, components, error.to_string()));
@@ -168,7 +147,8 @@ pub(super) fn fit_all(
     for ((method, components), (layers, reason)) in failed {
         let layers: Vec<String> = layers.iter().map(u16::to_string).collect();
         let k = components.map_or(String::new(), |k| format!(" with {k} components"));
-        notes.push(format!("{method}{k} could not be fitted at layers {}: {reason}", layers.join(", ")));
+        let layers = layers.join(", ");
+        notes.push(format!("{method}{k} could not be fitted at layers {layers} (counted from 0): {reason}"));
     }
     Ok(fitted)
 }
@@ -180,19 +160,16 @@ impl Candidate {
         setting(self.method, self.layer, self.components, shift, usage)
     }
 
+    /// The activations that the map was fitted on.
+    pub fn fitted_at(&self) -> HookPoint {
+        HookPoint::resid_post(self.layer)
+    }
+
     /// The edits that put it into a model of `layers` blocks.
-    ///
-    /// A projection acts at every block input, attention output and feed-forward output; every other map on the
-    /// stream that it was fitted on.
     pub fn edits(&self, layers: u16, usage: Use) -> Vec<Edit> {
         let Use { tokens, strength } = usage;
         let edit = |at| Edit { at, map: self.fit.map.clone(), strength, tokens };
-        if self.method == Method::Rfa {
-            let places = |layer| PROJECTED.map(|site| HookPoint { layer, site });
-            (0..layers).flat_map(places).map(edit).collect()
-        } else {
-            vec![edit(HookPoint::resid_post(self.layer))]
-        }
+        places(self.method, self.fitted_at(), layers).into_iter().map(edit).collect()
     }
 
     /// W2 after over W2 before on validation.
@@ -203,33 +180,23 @@ impl Candidate {
 
 /// The setting of a method that has none: nothing of it could be measured.
 pub(super) fn no_setting(method: Method) -> Setting {
-    let setting = setting(method, 0, None, Shift::default(), Use::first(method));
+    let setting = setting(method, 0, None, Shift::default(), Use::of(method));
     Setting { layers: Vec::new(), shift: None, ..setting }
 }
 
 fn setting(method: Method, layer: u16, components: Option<usize>, shift: Shift, usage: Use) -> Setting {
-    let sites = if method == Method::Rfa { PROJECTED.to_vec() } else { vec![Site::ResidPost] };
+    // One block says which.
+    let sites = places(method, HookPoint::resid_post(layer), 1);
     Setting {
         method: method.to_string(),
         components,
         layers: vec![layer],
-        sites: sites.into_iter().map(|site| site.to_string()).collect(),
+        sites: sites.into_iter().map(|at| at.site.to_string()).collect(),
         strength: usage.strength,
         shift: method.uses_components().then(|| match shift {
             Shift::Full => "full".to_owned(),
             Shift::Subspace => "subspace".to_owned(),
         }),
-        tokens: token_name(usage.tokens).to_owned(),
-    }
-}
-
-/// The command line's name of a choice of tokens.
-pub(crate) fn token_name(tokens: TokenSet) -> &'static str {
-    match tokens {
-        TokenSet::All => "all",
-        TokenSet::Prompt => "prompt",
-        TokenSet::Last => "last",
-        TokenSet::Generated => "generated",
-        TokenSet::LastAndGenerated => "last+generated",
+        tokens: usage.tokens.to_string(),
     }
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-use brenier_capture::Position;
+use brenier_capture::{Fact, Position, Provenance};
 use brenier_map::MapFile;
 use brenier_residual::ResidualModel;
 use brenier_transport::{Method, Shift};
@@ -25,9 +25,8 @@ use crate::{
     Settings, StudyData, Subject, TEXT_POLICY, Timings, to_json,
 };
 use candidates::fit_all;
-pub(crate) use candidates::token_name;
 use layers::{layer_info, scatter};
-pub(crate) use prepare::prompt_ids;
+pub use prepare::prompt_ids;
 use prepare::{Prepared, prepare};
 
 /// What a study is to do; the defaults are those of the demo.
@@ -58,10 +57,6 @@ pub struct StudyOptions {
     pub generated: usize,
     /// Seed of the bootstrap.
     pub seed: u64,
-    /// For the report: whether prompts go without the chat template.
-    pub raw: bool,
-    /// For the report: the system message.
-    pub system: Option<String>,
 }
 
 impl Default for StudyOptions {
@@ -79,8 +74,6 @@ impl Default for StudyOptions {
             kl_bound: 0.1,
             generated: 2,
             seed: 0,
-            raw: false,
-            system: None,
         }
     }
 }
@@ -118,7 +111,9 @@ pub fn study(
     let spec = subject.model().spec();
     let (methods, layers) = check(options, spec.layers)?;
     let prepared = prepare(subject, data)?;
-    let mut run = Run { subject, options, prepared, phrases: &data.phrases, text: data.text.as_deref() };
+    let provenance = provenance(subject, data);
+    let (phrases, text) = (&data.phrases, data.text.as_deref());
+    let mut run = Run { subject, options, prepared, provenance, phrases, text };
     let mut notes = Vec::new();
     let mut timings = Timings::default();
 
@@ -196,7 +191,7 @@ pub fn study(
         sweep: tried.chain(fitted.failed.iter().cloned()).collect(),
         layers: infos,
         scatter,
-        settings: settings(subject, options, refusal_tokens)?,
+        settings: settings(subject, options, &run.provenance, refusal_tokens)?,
         versions: versions(),
         timings,
         notes,
@@ -220,6 +215,8 @@ struct Run<'a> {
     subject: &'a dyn Subject,
     options: &'a StudyOptions,
     prepared: Prepared,
+    /// How the activations that maps are fitted on are made.
+    provenance: Provenance,
     phrases: &'a Phrases,
     text: Option<&'a [String]>,
 }
@@ -311,7 +308,7 @@ pub(crate) fn model_info(subject: &dyn Subject) -> ModelInfo {
         hidden: spec.hidden,
         vocab: spec.vocab,
         context: spec.context,
-        dtype: format!("{:?}", spec.dtype).to_lowercase(),
+        dtype: spec.dtype_name(),
         sha256: subject.sha256().to_owned(),
     }
 }
@@ -337,14 +334,32 @@ fn data_info(data: &StudyData) -> DataInfo {
     info
 }
 
-fn settings(subject: &dyn Subject, options: &StudyOptions, tokens: Vec<u32>) -> Result<Settings, EvalError> {
+/// How the activations of a study are made.
+fn provenance(subject: &dyn Subject, data: &StudyData) -> Provenance {
+    let (source, target) = (&data.source, &data.target);
+    let all = [&source.train, &source.val, &source.test, &target.train, &target.val, &target.test];
+    let mut provenance = subject.provenance(&all.map(Vec::as_slice));
+    provenance.state(Fact::Position, Position::Last.to_string());
+    provenance.state(Fact::Version, env!("CARGO_PKG_VERSION"));
+    provenance
+}
+
+fn settings(
+    subject: &dyn Subject,
+    options: &StudyOptions,
+    provenance: &Provenance,
+    tokens: Vec<u32>,
+) -> Result<Settings, EvalError> {
     let texts = tokens.iter().map(|&token| subject.decode(&[token])).collect::<Result<_, _>>()?;
+    let fact = |fact| provenance.get(fact).map(str::to_owned);
     Ok(Settings {
         seed: options.seed,
         max_new_tokens: options.max_new_tokens,
         r#match: options.matching.to_string(),
-        raw: options.raw,
-        system: options.system.clone(),
+        raw: provenance.get(Fact::Raw) == Some("true"),
+        system: provenance.system(),
+        template_sha256: fact(Fact::Template),
+        date: fact(Fact::Date),
         position: Position::Last.to_string(),
         harm_bound: options.harm_bound,
         kl_bound: options.kl_bound,

@@ -1,7 +1,6 @@
 //! Prompts as ids, checked before anything is computed.
 
 use brenier_model::{Prompt, PromptInput};
-use brenier_residual::Spec;
 use serde_json::Value;
 
 use crate::forward::{Case, Item};
@@ -47,6 +46,8 @@ impl Split {
     }
 }
 
+/// What follows the name of a split where messages speak of one of its prompts.
+const PROMPT: &str = ", prompt";
 const SOURCE: [&str; 3] = ["source_train, prompt", "source_val, prompt", "source_test, prompt"];
 const TARGET: [&str; 3] = ["target_train, prompt", "target_val, prompt", "target_test, prompt"];
 
@@ -63,8 +64,9 @@ fn side(
     [train, val, test]: [&'static str; 3],
     side: &Side,
 ) -> Result<Sides, EvalError> {
-    let split = |what, prompts: &[Prompt], answers: &Option<Vec<Option<String>>>| {
-        let ids = prompt_ids(subject, what, prompts)?;
+    let split = |what: &'static str, prompts: &[Prompt], answers: &Option<Vec<Option<String>>>| {
+        let file = what.strip_suffix(PROMPT).unwrap_or(what);
+        let ids = prompt_ids(subject, file, prompts, 1)?;
         Ok::<_, EvalError>(Split { what, ids, answers: answers.clone().unwrap_or_default() })
     };
     Ok(Sides {
@@ -74,42 +76,26 @@ fn side(
     })
 }
 
-/// Ids of prompts that leave room for at least one more token. Messages call them `what`.
-pub(crate) fn prompt_ids(
+/// Ids of prompts that leave room for `room` more tokens; `what` is the file or list that they stand in.
+///
+/// # Errors
+/// No prompt at all; a prompt that the tokenizer, the template or the model cannot take, by its place.
+pub fn prompt_ids(
     subject: &dyn Subject,
-    what: &'static str,
+    what: &str,
     prompts: &[Prompt],
+    room: usize,
 ) -> Result<Vec<Vec<u32>>, EvalError> {
     if prompts.is_empty() {
-        let (expected, found) = ("at least one".to_owned(), "none".to_owned());
-        return Err(EvalError::Setting { name: what, expected, found });
+        return Err(EvalError::NoPrompts { what: what.to_owned() });
     }
     let spec = subject.model().spec();
-    prompts
-        .iter()
-        .enumerate()
-        .map(|(index, prompt)| {
-            let ids = subject.prompt_ids(prompt)?;
-            match unfit(&ids, spec) {
-                None => Ok(ids),
-                Some(reason) => Err(EvalError::Prompt { what, index, reason }),
-            }
-        })
-        .collect()
-}
-
-fn unfit(ids: &[u32], spec: &Spec) -> Option<String> {
-    if ids.is_empty() {
-        return Some("it has no token; give it some text".to_owned());
-    }
-    if ids.len() >= spec.context {
-        let (tokens, context) = (ids.len(), spec.context);
-        return Some(format!(
-            "{tokens} tokens leave no room for a completion in a context of {context}; shorten it"
-        ));
-    }
-    let unknown = ids.iter().find(|&&id| id as usize >= spec.vocab)?;
-    Some(format!("token id {unknown} is outside the model's vocabulary of {}", spec.vocab))
+    let ids = |(index, prompt): (usize, &Prompt)| {
+        let ids = subject.prompt_ids(prompt);
+        let ids = ids.and_then(|ids| Ok(spec.check_ids(&ids, room).map(|()| ids)?));
+        ids.map_err(|source| EvalError::Prompt { what: what.to_owned(), place: prompt.place(index), source })
+    };
+    prompts.iter().enumerate().map(ids).collect()
 }
 
 /// A prompt as its file has it.

@@ -18,8 +18,8 @@ use super::{Run, outcome};
 use crate::complete::{Judged, answer_rate, refusal_rate, refusals, rights};
 use crate::kl::divergences;
 use crate::{
-    Completion, EvalError, Kl, Mean, MethodReport, MethodScores, Outcome, Paired, Perplexity, Progress,
-    Setting, StudyData, Versus, perplexity, to_json,
+    Completion, EvalError, Kl, MapRecord, Mean, MethodReport, MethodScores, Outcome, Paired, Perplexity,
+    Progress, StudyData, Versus, perplexity, places, to_json,
 };
 
 /// What testing gives.
@@ -77,7 +77,7 @@ impl Run<'_> {
                         }
                         Outcome::Failed { reason } => Outcome::Failed { reason },
                     };
-                    maps.push((name.clone(), self.map_file(candidate, &setting, layers)));
+                    maps.push((name.clone(), self.map_file(candidate, tried.usage)));
                     methods.push(MethodReport {
                         setting,
                         outcome,
@@ -184,20 +184,23 @@ impl Run<'_> {
         all
     }
 
-    fn map_file(&self, candidate: &Candidate, setting: &Setting, layers: u16) -> MapFile {
+    /// The map at every place where it was measured, with how it was fitted and measured.
+    fn map_file(&self, candidate: &Candidate, usage: Use) -> MapFile {
         let certificate = serde_json::to_value(&candidate.fit.certificate).unwrap_or_default();
         let entry =
             MapEntry { map: candidate.fit.map.clone(), certificate, method: candidate.method.to_string() };
-        let edits = candidate.edits(layers, Use::PLAIN);
-        MapFile {
-            entries: edits.into_iter().map(|edit| (edit.at.to_string(), entry.clone())).collect(),
-            metadata: BTreeMap::from([
-                ("model.sha256".to_owned(), self.subject.sha256().to_owned()),
-                ("fitted_at_layer".to_owned(), candidate.layer.to_string()),
-                ("tokens".to_owned(), setting.tokens.clone()),
-                ("strength".to_owned(), setting.strength.to_string()),
-            ]),
-        }
+        let fitted = candidate.fitted_at();
+        let places = places(candidate.method, fitted, self.model().spec().layers);
+        let elsewhere = places != [fitted];
+        let record = MapRecord {
+            provenance: self.provenance.clone(),
+            fitted_at: elsewhere.then(|| fitted.to_string()),
+            ..usage.into()
+        };
+        let mut metadata = BTreeMap::new();
+        record.write(&mut metadata);
+        let entries = places.into_iter().map(|at| (at.to_string(), entry.clone()));
+        MapFile { entries: entries.collect(), metadata }
     }
 }
 

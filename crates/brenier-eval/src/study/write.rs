@@ -71,7 +71,8 @@ impl Study {
             completions.push_str(&format!("{}\n", json!(completion)));
         }
         let page = render::html(&self.report, &self.examples(EXAMPLES));
-        let texts: Vec<_> = TEXTS.into_iter().zip([completions, pretty(&to_json("report", &self.report)?), page]).collect();
+        let texts: Vec<_> =
+            TEXTS.into_iter().zip([completions, pretty(&to_json("report", &self.report)?), page]).collect();
         let maps: Vec<_> =
             self.maps.iter().map(|(name, map)| (format!("{MAPS}/{name}.safetensors"), map)).collect();
         let mut outputs = BTreeMap::new();

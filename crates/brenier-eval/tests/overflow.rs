@@ -12,7 +12,7 @@ use brenier_eval::{
 use brenier_hooks::{Edit, Intervention};
 use brenier_map::{Affine, LowRank, RowMap};
 use brenier_model::Prompt;
-use brenier_residual::{HookPoint, TokenSet};
+use brenier_residual::{HookPoint, ResidualError, TokenSet};
 use burn::tensor::DType;
 use common::{BOS, Fuse, ITEMS, Numbers, Speaker, Token, data, question};
 use faer::Mat;
@@ -391,6 +391,19 @@ fn a_study_in_which_nothing_can_be_measured_is_an_error() {
         error.contains("mean (layer 0") && error.contains("not finite") && !error.contains('\n'),
         "{error}"
     );
+}
+
+#[test]
+fn a_machine_that_fails_ends_a_study_and_any_other_error_is_the_candidates_own() {
+    let mut options = options(&["mean", "ace"]);
+    options.layers = vec![0, 2];
+    let run = |refusal| study(&Speaker::refusing(edited, refusal), &data(), &options, &mut ());
+    let error = run(ResidualError::Device { reason: "lost".to_owned() }).unwrap_err();
+    assert!(matches!(error, EvalError::Batch(ResidualError::Device { .. })), "{error}");
+    let report = run(ResidualError::EmptyRow { row: 7 }).unwrap().report;
+    assert_eq!(failed(&report).len(), 2);
+    assert!(failed(&report).iter().all(|point| point.outcome.reason().unwrap().contains("row 7 is empty")));
+    assert!(report.methods.iter().all(|method| method.outcome.ok().is_some()));
 }
 
 #[test]

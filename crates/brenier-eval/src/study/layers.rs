@@ -6,7 +6,7 @@ use brenier_transport::{Covariance, Gaussian, Method, w2};
 use faer::{Mat, MatRef};
 
 use super::candidates::{Candidate, LayerRows};
-use crate::{EvalError, LayerInfo, Scatter, to_json};
+use crate::{EvalError, LayerInfo, Scatter};
 
 /// How far apart the classes are on validation, along the difference of the training means.
 pub(super) fn layer_info(rows: &LayerRows, candidates: &[Candidate]) -> Result<LayerInfo, EvalError> {
@@ -19,7 +19,7 @@ pub(super) fn layer_info(rows: &LayerRows, candidates: &[Candidate]) -> Result<L
     let gaussian = |rows: &Mat<f64>| Gaussian::from_rows(rows.as_ref(), Covariance::Sample);
     let gate = candidates.iter().find(|one| one.method == Method::Gated && one.layer == rows.layer);
     let held_out = gate.and_then(|one| one.fit.certificate.held_out.as_ref());
-    let info = LayerInfo {
+    Ok(LayerInfo {
         layer: rows.layer,
         auc: auc(&s, &t),
         fisher: fisher(&s, &t),
@@ -29,9 +29,7 @@ pub(super) fn layer_info(rows: &LayerRows, candidates: &[Candidate]) -> Result<L
         refusal_score: None,
         refusal_rate: None,
         answer_rate: None,
-    };
-    to_json("layers", &info)?;
-    Ok(info)
+    })
 }
 
 /// Validation rows before and after a map, in the two leading components of the pooled training rows.
@@ -53,7 +51,7 @@ pub(super) fn scatter(rows: &LayerRows, candidate: &Candidate) -> Result<Option<
         candidate.fit.map.apply_rows(rows.as_mut(), 1.0)?;
         Ok(rows)
     };
-    let scatter = Scatter {
+    Ok(Some(Scatter {
         at: HookPoint::resid_post(rows.layer).to_string(),
         method: candidate.method.to_string(),
         axes: ["component 1".to_owned(), "component 2".to_owned()],
@@ -61,9 +59,7 @@ pub(super) fn scatter(rows: &LayerRows, candidate: &Candidate) -> Result<Option<
         target: place(&rows.target_val)?,
         transported: place(&mapped(&rows.source_val)?)?,
         target_after: place(&mapped(&rows.target_val)?)?,
-    };
-    to_json("scatter", &scatter)?;
-    Ok(Some(scatter))
+    }))
 }
 
 /// The chance that a source value is larger than a target value, ties counting half.

@@ -13,7 +13,7 @@ use super::{Run, outcome};
 use crate::complete::Judged;
 use crate::forward::{Case, See, Tails, argmax, divergence, log_sum_exp, logits};
 use crate::refusal::refusal_score;
-use crate::{EvalError, Match, Outcome, Progress, Rate, SweepPoint, SweepScores, to_json};
+use crate::{EvalError, Match, Outcome, Progress, Rate, SweepPoint, SweepScores};
 
 /// Settings of a method that are tried on all tokens and at other strengths as well, once they are ranked as they are.
 const TRIED_AGAIN: usize = 4;
@@ -107,16 +107,14 @@ impl Run<'_> {
     }
 
     /// What a pass said, with its value.
-    fn scored(&self, found: &Measured, before: &Before) -> Result<Scored, EvalError> {
+    fn scored(&self, found: &Measured, before: &Before) -> Scored {
         let gain = Gain {
             answers: found.answers.map(|rate| rate.value),
             refusals: found.first_token_refusal_rate.map(|rate| rate.value),
             target_answers: found.target_answers.map(|rate| rate.value),
             kl: found.kl,
         };
-        let scored = Scored::new(found, self.value(&gain, before.forced_target).0);
-        to_json("validation", &scored.scores)?;
-        Ok(scored)
+        Scored::new(found, self.value(&gain, before.forced_target).0)
     }
 
     /// Measures all candidates without generating, and says which RFA direction the published rule takes.
@@ -196,7 +194,7 @@ impl Run<'_> {
                 Some(tails) => tails.logits(&mut tap, see),
                 None => logits(self.model(), &val.cases, self.options.batch, &mut tap, see),
             })?;
-            self.scored(&found, before)
+            Ok(self.scored(&found, before))
         };
         Ok(Tried { candidate: index, usage, outcome: outcome(&one.setting(usage), measure())? })
     }

@@ -46,6 +46,8 @@ pub struct Town {
     spec: Spec,
     /// Which tokens become infinite as they enter block 1.
     fuse: Option<Fuse>,
+    /// What running block 1 gives where there are such tokens.
+    refusal: Option<ResidualError>,
 }
 
 /// Whether a token becomes infinite.
@@ -77,7 +79,7 @@ impl Town {
             device: Device::flex(),
             dtype: DType::F32,
         };
-        Self { spec, fuse: None }
+        Self { spec, fuse: None, refusal: None }
     }
 
     fn blow(&self, fuse: Fuse, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
@@ -148,7 +150,12 @@ impl ResidualModel for Town {
     ) -> Result<Tensor<3>, ResidualError> {
         for layer in layers {
             if let (1, Some(fuse)) = (layer, self.fuse) {
+                let before: Vec<f32> = x.to_data().iter::<f32>().collect();
                 x = self.blow(fuse, batch, x);
+                let blown = x.to_data().iter::<f32>().zip(before).any(|(x, before)| x != before);
+                if let (true, Some(refusal)) = (blown, &self.refusal) {
+                    return Err(refusal.clone());
+                }
             }
             for site in Site::ALL {
                 let at = HookPoint { layer, site };
@@ -181,6 +188,13 @@ pub struct Speaker {
 impl Speaker {
     pub fn new() -> Self {
         Self { town: Town::new() }
+    }
+
+    /// With a model that refuses to run block 1 on some tokens.
+    pub fn refusing(fuse: Fuse, refusal: ResidualError) -> Self {
+        let mut speaker = Self::with_fuse(fuse);
+        speaker.town.refusal = Some(refusal);
+        speaker
     }
 
     /// With a model in which some tokens become infinite as they enter block 1.

@@ -183,11 +183,12 @@ impl ResidualModel for Town {
 /// The town and its language: a token is a word.
 pub struct Speaker {
     pub town: Town,
+    pub rules: LogitsRules,
 }
 
 impl Speaker {
     pub fn new() -> Self {
-        Self { town: Town::new() }
+        Self { town: Town::new(), rules: LogitsRules::default() }
     }
 
     /// With a model that refuses to run block 1 on some tokens.
@@ -215,7 +216,7 @@ impl Subject for Speaker {
     }
 
     fn rules(&self) -> LogitsRules {
-        LogitsRules::default()
+        self.rules.clone()
     }
 
     fn bos(&self) -> Option<u32> {

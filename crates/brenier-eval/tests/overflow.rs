@@ -400,9 +400,9 @@ fn a_machine_that_fails_ends_a_study_and_any_other_error_is_the_candidates_own()
     let run = |refusal| study(&Speaker::refusing(edited, refusal), &data(), &options, &mut ());
     let error = run(ResidualError::Device { reason: "lost".to_owned() }).unwrap_err();
     assert!(matches!(error, EvalError::Batch(ResidualError::Device { .. })), "{error}");
-    let report = run(ResidualError::EmptyRow { row: 7 }).unwrap().report;
+    let report = run(ResidualError::StepWidth { expected: 7, found: 1 }).unwrap().report;
     assert_eq!(failed(&report).len(), 2);
-    assert!(failed(&report).iter().all(|point| point.outcome.reason().unwrap().contains("row 7 is empty")));
+    assert!(failed(&report).iter().all(|point| point.outcome.reason().unwrap().contains("the batch has 7 rows")));
     assert!(report.methods.iter().all(|method| method.outcome.ok().is_some()));
 }
 

@@ -177,7 +177,7 @@ fn an_activation_that_is_not_finite_is_refused_by_prompt_token_and_tensor() {
     assert_eq!(
         error.unwrap_err().to_string(),
         "prompt 2, token 1 (both counted from 0), tensor `blocks.3.hook_resid_post`: values are not finite in f32 in \
-         the edit at blocks.1.hook_resid_post (token 1); use a lower strength, or another map"
+         the edit at blocks.1.hook_resid_post (token 1, counted from 0); use a lower strength, or another map"
     );
 }
 

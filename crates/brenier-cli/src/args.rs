@@ -40,13 +40,7 @@ pub struct Common {
     #[arg(long, global = true, default_value_t = 0, value_name = "N")]
     pub seed: u64,
     /// Prompts computed at once, `1` to `65536`; `auto` goes by the prompts' length and the model's width
-    #[arg(
-        long,
-        global = true,
-        allow_negative_numbers = true,
-        default_value = "auto",
-        value_name = "N|auto"
-    )]
+    #[arg(long, global = true, allow_negative_numbers = true, default_value = "auto", value_name = "N|auto")]
     pub batch: Batch,
     /// No progress and no tables, only errors
     #[arg(long, short, global = true)]

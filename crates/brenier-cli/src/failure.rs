@@ -42,10 +42,7 @@ pub fn report(error: &anyhow::Error, device: &str) -> ExitCode {
     if io_kinds(error).any(|kind| kind == io::ErrorKind::BrokenPipe) && !error.chain().any(elsewhere) {
         return ExitCode::SUCCESS;
     }
-    match error.chain().find_map(device_failure) {
-        Some(reason) if is_out_of_memory(reason) => line(&out_of_memory(device)),
-        _ => line(&one_line(error)),
-    }
+    line(&said(error, device));
     ExitCode::from(if is_input(error) { 2 } else { 1 })
 }
 
@@ -88,11 +85,22 @@ pub fn silence_panics() {
 /// Reports a panic that was caught in a run on `device`. Some backends panic where a device is out of memory.
 pub fn panicked(device: &str) -> ExitCode {
     let text = LAST_PANIC.lock().ok().and_then(|mut last| last.take()).unwrap_or_default();
-    line(&match is_out_of_memory(&text) {
+    line(&said_by_panic(&text, device));
+    ExitCode::from(1)
+}
+
+fn said(error: &anyhow::Error, device: &str) -> String {
+    match error.chain().find_map(device_failure) {
+        Some(reason) if is_out_of_memory(reason) => out_of_memory(device),
+        _ => one_line(error),
+    }
+}
+
+fn said_by_panic(text: &str, device: &str) -> String {
+    match is_out_of_memory(text) {
         true => out_of_memory(device),
         false => format!("internal error, please report it: {text}"),
-    });
-    ExitCode::from(1)
+    }
 }
 
 /// What a backend says when memory runs out, in lower case.
@@ -271,10 +279,18 @@ mod tests {
         {
             assert!(!is_out_of_memory(message), "{message}");
         }
+        let advice = "lower --batch, shorten the prompts, or use --dtype bf16";
+        let reason = "out of device memory allocating 4096 bytes".to_owned();
+        let full = anyhow::Error::from(EvalError::Batch(ResidualError::Device { reason }));
+        assert_eq!(said(&full, "cuda:1"), format!("out of memory on cuda:1: {advice}"));
         assert_eq!(
-            out_of_memory("cuda:1"),
-            "out of memory on cuda:1: lower --batch, shorten the prompts, or use --dtype bf16"
+            said_by_panic("wgpu error: Out of Memory", "auto"),
+            format!("out of memory on the device: {advice}")
         );
+        // Only a device is out of memory, not a file that says so.
+        let named = usage_error("out of memory.jsonl: no such file");
+        assert_eq!(said(&named, "cpu"), "out of memory.jsonl: no such file");
+        assert!(said_by_panic("index out of bounds", "cpu").starts_with("internal error"));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Subject {
     /// Reads a prompt file and renders each prompt, which has to leave room for `room` more tokens.
     pub fn read_prompts(&self, path: &Path, format: Format, room: usize) -> anyhow::Result<Prompts> {
         let prompts = read_prompts(path, format.into())?;
-        let ids = prompt_ids(self, &format!("{}, prompt", shown(path)), &prompts, room)?;
+        let ids = prompt_ids(self, &shown(path), &prompts, room)?;
         Ok(Prompts { path: shown(path), prompts, ids })
     }
 }
@@ -130,7 +130,9 @@ impl Prompts {
             (Some(CaptureError::ShortPrompt { prompt, .. } | CaptureError::NotFinite { prompt, .. }), _) => {
                 Some(*prompt)
             }
-            (_, Some(ModelError::NotFinite { prompt, .. })) => Some(*prompt),
+            (_, Some(ModelError::NotFinite { prompt, .. } | ModelError::NoTokenLeft { prompt, .. })) => {
+                Some(*prompt)
+            }
             _ => None,
         };
         match index.and_then(|index| self.prompts.get(index)?.line) {

@@ -105,7 +105,8 @@ fn activations_beyond_f16_are_captured_in_a_wider_dtype_or_not_at_all() {
     ] {
         let args = [capture(more), vec!["--dtype", "f16"]].concat();
         let line = refused(dir, &args, &overflow);
-        let named = line.contains(" (counted from 1): prompt ") && line.contains(&format!("tensor `{tensor}`"));
+        let named =
+            line.contains(" (counted from 1): prompt ") && line.contains(&format!("tensor `{tensor}`"));
         assert!(named && line.contains("(both counted from 0)"), "{line}");
         for dtype in ["f32", "bf16"] {
             done(dir, &[capture(more), vec!["--dtype", dtype, "--force"]].concat());

@@ -189,17 +189,17 @@ fn broken_prompts_are_named_by_line() {
     fs::write(&prompts, "").unwrap();
     capture(&["prompts.jsonl", "empty"]);
     fs::write(&prompts, format!("{{\"ids\": [5]}}\n{{\"ids\": {:?}}}\n", vec![7; 300])).unwrap();
-    capture(&["prompts.jsonl, prompt 1 (counted from 0), line 2 (counted from 1)", "300", "256"]);
+    capture(&["prompts.jsonl, line 2 (counted from 1), prompt 1 (counted from 0)", "300", "256"]);
     // A prompt that fills the context can be captured, but leaves no room for a completion.
     fs::write(&prompts, format!("{{\"ids\": [5]}}\n{{\"ids\": {:?}}}\n", vec![7; 256])).unwrap();
     let generate = ["generate", "--model", "llama31", "--prompts", "prompts.jsonl", "--out", "out.jsonl"];
-    refused(dir, &generate, &["prompts.jsonl, prompt 1 (counted from 0), line 2", "256"]);
+    refused(dir, &generate, &["prompts.jsonl, line 2", "prompt 1 (counted from 0)", "256"]);
     fs::write(&prompts, "{\"ids\": [5, 192]}\n").unwrap();
-    capture(&["prompts.jsonl", "prompt 0 (counted from 0)", "token 1 (counted from 0)", "192"]);
+    capture(&["prompts.jsonl, line 1", "prompt 0 (counted from 0)", "token 1 (counted from 0)", "192"]);
     fs::write(&prompts, "{\"ids\": []}\n").unwrap();
     capture(&["prompts.jsonl"]);
     fs::write(&prompts, "\n{\"prompt\": \"Where is the key?\"}\n").unwrap();
-    capture(&["prompts.jsonl, prompt 0 (counted from 0), line 2 (counted from 1)", "llama31", "--raw"]);
+    capture(&["prompts.jsonl, line 2 (counted from 1), prompt 0 (counted from 0)", "llama31", "--raw"]);
     fs::write(&prompts, b"{\"prompt\": \"\xff\xfe\"}\n").unwrap();
     capture(&["prompts.jsonl"]);
     fs::remove_file(&prompts).unwrap();

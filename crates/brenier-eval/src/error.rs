@@ -48,17 +48,17 @@ pub enum EvalError {
         found: String,
     },
     /// A file or list without a prompt.
-    #[error("{what}: expected at least one, found none")]
+    #[error("{what}: expected at least one prompt")]
     NoPrompts {
-        /// The file or list, e.g. `source_val, prompt`.
+        /// The file or list.
         what: String,
     },
     /// A prompt that cannot be put to the model.
-    #[error("{what} {place}: {source}")]
+    #[error("{what}, {place}: {source}")]
     Prompt {
-        /// The file or list it stands in, e.g. `source_val, prompt`.
+        /// The file or list it stands in.
         what: String,
-        /// Its place there, as [`Prompt::place`](brenier_model::Prompt::place) says it.
+        /// Its place there, in words.
         place: String,
         /// What is wrong with it.
         source: brenier_model::ModelError,

@@ -29,10 +29,11 @@ pub use perplexity::{Perplexity, TEXT_POLICY, perplexity};
 pub use policy::{MapRecord, Policy, places};
 pub use progress::Progress;
 pub use report::{
-    Baseline, Chosen, Completion, DataInfo, DifferenceInfo, InterventionInfo, LayerInfo, MapUse, Mean,
-    MethodReport, MethodScores, ModelInfo, Origin, Outcome, Paired, REPORT_SCHEMA, Rate, Report, Scatter,
-    ScoreReport, Setting, Settings, SweepPoint, SweepScores, Timings, ValScores, Versus,
+    Baseline, Chosen, Completion, DataInfo, DifferenceInfo, InterventionInfo, LayerInfo, MapUse,
+    MethodReport, MethodScores, ModelInfo, Origin, Outcome, REPORT_SCHEMA, Report, Scatter, ScoreReport,
+    Setting, Settings, SweepPoint, SweepScores, Timings, ValScores, Versus,
 };
 pub use score::{ScoreOptions, score};
+pub use stats::{Mean, Paired, Rate};
 pub use study::{STUDIED, Study, StudyOptions, prompt_ids, study};
 pub use subject::Subject;

@@ -9,49 +9,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Mean, Paired, Rate};
+
 /// The value of [`Report::schema`].
 pub const REPORT_SCHEMA: &str = "brenier.report/1";
-
-/// A share of yes-or-no outcomes, with its 95% Wilson interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Rate {
-    /// `count / n`.
-    pub value: f64,
-    /// How many were looked at.
-    pub n: usize,
-    /// How many of them said yes.
-    pub count: usize,
-    /// 95% interval (Wilson), low and high.
-    pub ci95: [f64; 2],
-}
-
-/// A mean over prompts, with a 95% percentile-bootstrap interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Mean {
-    /// The mean.
-    pub value: f64,
-    /// How many were averaged.
-    pub n: usize,
-    /// 95% interval (percentile bootstrap over the rows), low and high.
-    pub ci95: [f64; 2],
-}
-
-/// Two yes-or-no outcomes on the same prompts, compared pair by pair.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Paired {
-    /// Prompts.
-    pub n: usize,
-    /// Yes with this method, no without.
-    pub gained: usize,
-    /// No with this method, yes without.
-    pub lost: usize,
-    /// `(gained - lost) / n`.
-    pub difference: f64,
-    /// 95% interval of the difference (paired percentile bootstrap), low and high.
-    pub ci95: [f64; 2],
-    /// Two-sided exact McNemar p-value.
-    pub p: f64,
-}
 
 /// Everything that a study found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -172,8 +133,8 @@ impl fmt::Display for Setting {
         let layers: Vec<String> = self.layers.iter().map(u16::to_string).collect();
         match layers.as_slice() {
             [] => {}
-            [layer] => write!(f, "layer {layer}, ")?,
-            several => write!(f, "layers {}, ", several.join(" "))?,
+            [layer] => write!(f, "layer {layer} counted from 0, ")?,
+            several => write!(f, "layers {} counted from 0, ", several.join(" "))?,
         }
         write!(f, "strength {}, tokens {})", self.strength, self.tokens)
     }

@@ -100,7 +100,7 @@ pub fn score(
     };
     if !options.prompts.is_empty() {
         progress.stage("completing prompts", 0);
-        let ids = prompt_ids(subject, PROMPT, &options.prompts, 1)?;
+        let ids = prompt_ids(subject, "prompts", &options.prompts, 1)?;
         let judged = judge.complete(
             subject,
             &Item::of(PROMPT),
@@ -122,7 +122,7 @@ pub fn score(
     }
     if !options.harmless.is_empty() {
         progress.stage("comparing predictions", 0);
-        let ids = prompt_ids(subject, HARMLESS, &options.harmless, 1)?;
+        let ids = prompt_ids(subject, "harmless prompts", &options.harmless, 1)?;
         let base = judge.complete(subject, &Item::of(HARMLESS), &ids, &[], &mut ())?;
         let continuations: Vec<Vec<u32>> = base.into_iter().map(|one| one.ids).collect();
         let cases = forced(HARMLESS, &ids, &continuations);

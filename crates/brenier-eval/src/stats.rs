@@ -2,14 +2,56 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 
-use crate::{EvalError, Mean, Paired, Rate};
+use crate::EvalError;
 
 /// The 97.5% point of the standard normal.
 const Z: f64 = 1.959_963_984_540_054;
 
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 2000;
+
+/// A share of yes-or-no outcomes, with its 95% Wilson interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rate {
+    /// `count / n`.
+    pub value: f64,
+    /// How many were looked at.
+    pub n: usize,
+    /// How many of them said yes.
+    pub count: usize,
+    /// 95% interval (Wilson), low and high.
+    pub ci95: [f64; 2],
+}
+
+/// A mean over prompts, with a 95% percentile-bootstrap interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Mean {
+    /// The mean.
+    pub value: f64,
+    /// How many were averaged.
+    pub n: usize,
+    /// 95% interval (percentile bootstrap over the rows), low and high.
+    pub ci95: [f64; 2],
+}
+
+/// Two yes-or-no outcomes on the same prompts, compared pair by pair.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Paired {
+    /// Prompts.
+    pub n: usize,
+    /// Yes with this method, no without.
+    pub gained: usize,
+    /// No with this method, yes without.
+    pub lost: usize,
+    /// `(gained - lost) / n`.
+    pub difference: f64,
+    /// 95% interval of the difference (paired percentile bootstrap), low and high.
+    pub ci95: [f64; 2],
+    /// Two-sided exact McNemar p-value.
+    pub p: f64,
+}
 
 impl Rate {
     /// `count` of `n` with its Wilson interval; `None` of none.

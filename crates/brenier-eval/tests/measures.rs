@@ -6,7 +6,7 @@ mod common;
 use brenier_eval::{Match, Phrases, ScoreOptions, Subject, kl, perplexity, score};
 use brenier_hooks::{Edit, Intervention};
 use brenier_map::{Affine, LowRank, RowMap};
-use brenier_model::Prompt;
+use brenier_model::{LogitsRules, Prompt};
 use brenier_residual::{HookPoint, Tap, TokenSet};
 use common::{BOS, EOS, HIDDEN, NO, Speaker, Town, VOCAB, question};
 use faer::Mat;
@@ -171,4 +171,20 @@ fn a_model_that_babbles_refuses_nothing_and_is_right_about_nothing() {
     assert_eq!((found.refusal_rate.unwrap().count, found.answer_rate.unwrap().count), (0, 0));
     assert_eq!(found.finish["max_new_tokens"], 1);
     assert!(found.perplexity.unwrap() > VOCAB as f64);
+}
+
+#[test]
+fn completions_follow_the_rules_of_the_subject() {
+    let options = ScoreOptions {
+        prompts: (0..3).map(|way| Prompt::ids(vec![BOS, question(0, 1, way)])).collect(),
+        phrases: Phrases::new("town", &["no".to_owned()]).unwrap(),
+        max_new_tokens: 4,
+        ..ScoreOptions::default()
+    };
+    let refused = |rules: LogitsRules| {
+        let speaker = Speaker { rules, ..Speaker::new() };
+        score(&speaker, &[], &options, &mut ()).unwrap().refusal_rate.unwrap().count
+    };
+    assert_eq!(refused(LogitsRules::default()), 3);
+    assert_eq!(refused(LogitsRules { suppress_tokens: vec![NO], ..LogitsRules::default() }), 0);
 }

@@ -12,9 +12,9 @@ use brenier_eval::{
 use brenier_hooks::{Edit, Intervention};
 use brenier_map::{Affine, LowRank, RowMap};
 use brenier_model::Prompt;
-use brenier_residual::{HookPoint, TokenSet};
+use brenier_residual::{HookPoint, ResidualError, TokenSet};
 use burn::tensor::DType;
-use common::{BOS, ITEMS, Numbers, Speaker, Token, data, question};
+use common::{BOS, Fuse, ITEMS, Numbers, Speaker, Token, data, question};
 use faer::Mat;
 
 const MODELS: [&str; 3] = ["llama2", "llama31", "qwen25"];
@@ -80,7 +80,7 @@ fn an_untouched_model_that_overflows_is_told_from_an_edit_that_does() {
     assert_eq!(
         error,
         "harmless prompt 1, token 1 (counted from 0): values are not finite in f32 at blocks.1.hook_resid_pre (token \
-         1); are the weights sound?"
+         1, counted from 0); are the weights sound?"
     );
 }
 
@@ -100,7 +100,10 @@ fn the_prompt_that_overflows_is_named() {
     let EvalError::Overflow { what: "prompt", index: 2, token: 1, overflow } = error else {
         panic!("{error}")
     };
-    assert!(overflow.to_string().contains("blocks.1.hook_resid_pre (token 1), after an edit"), "{overflow}");
+    assert!(
+        overflow.to_string().contains("blocks.1.hook_resid_pre (token 1, counted from 0), after an edit"),
+        "{overflow}"
+    );
     let found = kl(speaker.model(), &prompts, &continuations, &mut [other], None).unwrap();
     assert!(found[0].prompt.iter().all(|value| *value > 0.0 && value.is_finite()));
 }
@@ -242,7 +245,10 @@ fn a_method_without_a_sound_setting_is_reported_and_the_others_are_as_without_it
     let rfa = method(&with, "rfa");
     let reason = rfa.outcome.reason().unwrap();
     assert!(reason.contains("each of the 2 settings tried failed on validation"), "{reason}");
-    assert!(reason.contains("rfa (layer 1, strength 1, tokens all): source_val, prompt 0"), "{reason}");
+    assert!(
+        reason.contains("rfa (layer 1 counted from 0, strength 1, tokens all): source_val, prompt 0"),
+        "{reason}"
+    );
     assert_eq!((rfa.setting.layers.len(), &rfa.map, &rfa.val), (0, &None, &None));
     assert_eq!(failed(&with).len(), 2);
     with.methods.retain(|method| method.setting.method != "rfa");
@@ -343,7 +349,7 @@ impl Progress for Stages {
 #[test]
 fn an_untouched_model_that_overflows_ends_a_study_at_once() {
     // A prompt of each split in turn; 20, 6 and 14 ways with four items each.
-    let splits: [(fn(&Token<'_>) -> bool, &str); 6] = [
+    let splits: [(Fuse, &str); 6] = [
         (|token| token.id == question(0, 1, 3), "source_train, prompt 13"),
         (|token| token.id == question(0, 1, 21), "source_val, prompt 5"),
         (|token| token.id == question(0, 1, 27), "source_test, prompt 5"),
@@ -357,14 +363,14 @@ fn an_untouched_model_that_overflows_ends_a_study_at_once() {
         assert_eq!(
             error.to_string(),
             format!(
-                "{what}, token 1 (counted from 0): values are not finite in f32 at blocks.1.hook_resid_pre (token 1); \
+                "{what}, token 1 (counted from 0): values are not finite in f32 at blocks.1.hook_resid_pre (token 1, counted from 0); \
                  are the weights sound?"
             )
         );
         assert_eq!(stages.0, ["the untouched model"]);
     }
     // Of refusals, which only the text forces, and of answers, which are forced as the target's completions.
-    let forced: [(fn(&Token<'_>) -> bool, &str); 2] = [
+    let forced: [(Fuse, &str); 2] = [
         (|token| token.id == common::NO && !token.decoded, "text, passage 1, token 1"),
         (|token| token.id == 5 && !token.decoded, "target_test, prompt 2, token 2"),
     ];
@@ -388,9 +394,26 @@ fn a_study_in_which_nothing_can_be_measured_is_an_error() {
     assert!(matches!(error, EvalError::NothingMeasured { .. }), "{error}");
     let error = error.to_string();
     assert!(
-        error.contains("mean (layer 0") && error.contains("not finite") && !error.contains('\n'),
+        error.contains("mean (layer 0 counted from 0")
+            && error.contains("not finite")
+            && !error.contains('\n'),
         "{error}"
     );
+}
+
+#[test]
+fn a_machine_that_fails_ends_a_study_and_any_other_error_is_the_candidates_own() {
+    let mut options = options(&["mean", "ace"]);
+    options.layers = vec![0, 2];
+    let run = |refusal| study(&Speaker::refusing(edited, refusal), &data(), &options, &mut ());
+    let error = run(ResidualError::Device { reason: "lost".to_owned() }).unwrap_err();
+    assert!(matches!(error, EvalError::Batch(ResidualError::Device { .. })), "{error}");
+    let report = run(ResidualError::StepWidth { expected: 7, found: 1 }).unwrap().report;
+    assert_eq!(failed(&report).len(), 2);
+    assert!(
+        failed(&report).iter().all(|point| point.outcome.reason().unwrap().contains("the batch has 7 rows"))
+    );
+    assert!(report.methods.iter().all(|method| method.outcome.ok().is_some()));
 }
 
 #[test]

@@ -190,7 +190,8 @@ fn more_components_than_directions_are_failed_fits_and_a_note() {
     assert_eq!(failed.len(), 2 * 2 * usize::from(LAYERS));
     let reason = failed[0].outcome.reason().unwrap();
     assert!(
-        reason.contains("pca-ot (K 500, shift subspace, layer 0") && reason.contains("not be fitted"),
+        reason.contains("pca-ot (K 500, shift subspace, layer 0 counted from 0")
+            && reason.contains("not be fitted"),
         "{reason}"
     );
     assert!(report.methods.iter().all(|method| method.outcome.ok().is_some()));
@@ -216,6 +217,8 @@ fn bad_options_and_prompts_get_one_line() {
     assert!(failure(&|o| o.components = vec![], None).contains("components"));
     assert!(failure(&|o| o.components = vec![0], None).contains("components"));
     assert!(failure(&|o| o.methods = vec!["magic".into()], None).contains("magic"));
+    assert!(failure(&|o| o.harm_bound = f64::NAN, None).contains("harm bound"));
+    assert!(failure(&|o| o.kl_bound = f64::INFINITY, None).contains("KL bound"));
     assert!(failure(&|o| o.batch = Some(0), None).contains("batch"));
     assert!(failure(&|o| o.max_new_tokens = 0, None).contains("max-new-tokens"));
     let long = failure(&|_| {}, Some(vec![1; 12]));

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use self::file::WeightFile;
 use crate::config::Config;
-use crate::error::ModelError;
+use crate::error::{ModelError, excerpt};
 use crate::fields::{Fields, few, kind, read_object};
 use crate::rope::Frequencies;
 use crate::weights::{EMBEDDING, HEAD, Parameters};
@@ -56,7 +56,7 @@ impl<'a> Checkpoint<'a> {
             match number.filter(|&number| files.get(number).is_some_and(|file| file.holds(tensor))) {
                 Some(number) => index.insert(tensor.clone(), number),
                 None => {
-                    let (index, tensor, shard) = (root.clone(), tensor.clone(), shard.clone());
+                    let (index, tensor, shard) = (root.clone(), excerpt(tensor), excerpt(shard));
                     return Err(ModelError::NotInShard { index, tensor, shard });
                 }
             };
@@ -68,8 +68,9 @@ impl<'a> Checkpoint<'a> {
                 if file.equals(&tensor, other, &tensor) {
                     continue;
                 }
-                let (this, that) = (file.path().display(), other.path().display());
-                if shard_of.contains_key(&tensor) {
+                let by_index = shard_of.contains_key(&tensor);
+                let (tensor, this, that) = (excerpt(&tensor), file.path().display(), other.path().display());
+                if by_index {
                     warnings.push(format!(
                         "{this}: tensor `{tensor}` differs from that in {that}; the latter is used, as the index says"
                     ));

@@ -120,7 +120,7 @@ impl<'a> Fields<'a> {
 
     /// A name as it is reached from the top of the file.
     pub(crate) fn full(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+        format!("{}{}", self.prefix, excerpt(name))
     }
 
     /// Two statements of this file that differ, where nothing decides between them.

@@ -52,20 +52,20 @@ impl Prompt {
         }
     }
 
-    /// Where the prompt stands among those of its file, for messages that say `prompt` before it:
+    /// Where the prompt stands among those of its file, for messages:
     ///
     /// ```
     /// use brenier_model::Prompt;
     ///
     /// let mut prompt = Prompt::text("How high is the tower?");
-    /// assert_eq!(prompt.place(3), "3 (counted from 0)");
+    /// assert_eq!(prompt.place(3), "prompt 3 (counted from 0)");
     /// prompt.line = Some(5);
-    /// assert_eq!(prompt.place(3), "3 (counted from 0), line 5 (counted from 1)");
+    /// assert_eq!(prompt.place(3), "line 5 (counted from 1), prompt 3 (counted from 0)");
     /// ```
     #[must_use]
     pub fn place(&self, index: usize) -> String {
-        let line = self.line.map(|line| format!(", line {line} (counted from 1)")).unwrap_or_default();
-        format!("{index} (counted from 0){line}")
+        let line = self.line.map(|line| format!("line {line} (counted from 1), ")).unwrap_or_default();
+        format!("{line}prompt {index} (counted from 0)")
     }
 }
 

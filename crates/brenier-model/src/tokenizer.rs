@@ -59,13 +59,28 @@ impl Tokenizer {
         let config = config.map(TokenizerConfig::read).transpose()?.unwrap_or_default();
         let broken = |reason: String| ModelError::Tokenizer { path: path.clone(), reason: one_line(&reason) };
         let made = guarded(|| Ok(make(&bytes, &path, &config)));
-        let (inner, warnings) = made.map_err(broken)??;
+        let (inner, mut warnings) = made.map_err(broken)??;
         // A template that names what the tokenizer does not have shows when a text is encoded, whatever it is.
-        guarded(|| Ok(inner.encode_fast("", true).is_ok())).map_err(|reason| {
+        let around = guarded(|| Ok(inner.encode_fast("", true).ok().map(|found| found.get_ids().to_vec())));
+        let around = around.map_err(|reason| {
             broken(format!(
                 "{reason}; does its post_processor name a special token or a sequence that it does not define?"
             ))
         })?;
+        for (switch, token) in [("add_bos_token", "bos_token"), ("add_eos_token", "eos_token")] {
+            let id = config.token(token).and_then(|token| inner.token_to_id(token));
+            let (Some(wanted), Some(id), Some(around)) = (config.field(switch), id, &around) else {
+                continue;
+            };
+            let added = around.contains(&id);
+            if wanted.as_bool().is_some_and(|wanted| wanted != added) {
+                let does = if added { "adds the token" } else { "does not add the token" };
+                warnings.push(format!(
+                    "{}: `{switch}` is {wanted}, but tokenizer.json {does}; the latter counts, as in transformers",
+                    config.path().display()
+                ));
+            }
+        }
         let eos = config.token("eos_token").map(str::to_owned);
         Ok(Self { inner, path: path.clone(), warnings, eos })
     }
@@ -169,6 +184,17 @@ fn make(bytes: &[u8], path: &Path, config: &TokenizerConfig) -> Result<(Inner, V
     stated.check(&inner, path)?;
     let mut warnings = added_tokens::add(&mut inner, &stated, config)?;
     inner.set_encode_special_tokens(config.splits_special()?);
+    if config.class() == Some("LlamaTokenizer")
+        && inner.get_normalizer().is_some()
+        && !names_byte_level(bytes)
+    {
+        warnings.push(format!(
+            "{}: `tokenizer_class` is LlamaTokenizer, for which transformers 5 takes little but the vocabulary from \
+             tokenizer.json; here all of it counts, so that spaces at the beginning of a text or behind a special \
+             token may give other ids",
+            config.path().display()
+        ));
+    }
     let ModelWrapper::BPE(bpe) = inner.get_model() else { return Ok((inner, warnings)) };
     if bpe.dropout.is_some_and(|dropout| dropout > 0.0) {
         let mut bpe = bpe.clone();
@@ -177,6 +203,12 @@ fn make(bytes: &[u8], path: &Path, config: &TokenizerConfig) -> Result<(Inner, V
         warnings.push(format!("{}: dropout is switched off", path.display()));
     }
     Ok((inner, warnings))
+}
+
+/// Whether a file mentions the byte-level vocabularies, with which transformers does not build on a class.
+fn names_byte_level(bytes: &[u8]) -> bool {
+    const NAME: &[u8] = b"\"ByteLevel\"";
+    bytes.windows(NAME.len()).any(|window| window == NAME)
 }
 
 /// A directory with a sentencepiece model alone is the usual reason for a missing file.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use crate::ModelError;
+use crate::error::excerpt;
 use crate::fields::{Fields, kind};
 
 /// The named special tokens of every tokenizer; others end in `_token` too.
@@ -97,6 +98,12 @@ impl TokenizerConfig {
     /// Whether `tokenizer.json` is among the files that declare tokens.
     pub(crate) fn older(&self) -> bool {
         self.older
+    }
+
+    /// The class that transformers would make of the tokenizer, without the `Fast` that older files append.
+    pub(crate) fn class(&self) -> Option<&str> {
+        let class = self.field("tokenizer_class")?.as_str()?;
+        Some(class.strip_suffix("Fast").unwrap_or(class))
     }
 
     /// Whether special tokens that are written out in a text are plain text.
@@ -228,6 +235,7 @@ fn disagreement(used: &Path, name: &str, first: &str, second: &str) -> String {
         true => "special_tokens_map.json",
         false => "tokenizer_config.json",
     };
+    let (first, second) = (excerpt(first), excerpt(second));
     format!(
         "{}: `{name}` is `{first}`, in {other} `{second}`; the former is used, as in transformers",
         used.display()
@@ -265,7 +273,7 @@ fn is_empty(value: &Value) -> bool {
 }
 
 fn wrong(path: &Path, field: &str, expected: &str, found: &str) -> ModelError {
-    let (path, field) = (path.to_owned(), field.to_owned());
+    let (path, field) = (path.to_owned(), excerpt(field));
     ModelError::Field { path, field, expected: expected.to_owned(), found: found.to_owned() }
 }
 

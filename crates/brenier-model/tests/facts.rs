@@ -255,6 +255,44 @@ fn what_generation_asks_and_is_not_honoured_is_named_in_one_warning() {
 }
 
 #[test]
+fn what_tokenizer_and_model_state_differently_is_warned_of() {
+    let model = Model::copy("facts");
+    let tokenizer = |name: &str, keys: Value| {
+        let from = golden("../tokenizers").join(name);
+        std::fs::copy(from.join("tokenizer.json"), model.path("tokenizer.json")).unwrap();
+        model.write("tokenizer_config.json", &keys);
+        model.load().unwrap().warnings().to_vec()
+    };
+    let has = |warnings: &[String], parts: &[&str]| {
+        let found = warnings.iter().any(|warning| parts.iter().all(|part| warning.contains(part)));
+        assert!(found, "{parts:?} in {warnings:?}");
+    };
+    // `<|end|>` is 1, and the model ends a text with 3.
+    let warnings = tokenizer("byte-level", json!({"eos_token": "<|end|>", "bos_token": "<|begin|>"}));
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    has(&warnings, &["tokenizer.json", "no embedding", "342 more", "vocab_size is 48"]);
+    has(&warnings, &["tokenizer_config.json", "`eos_token` is `<|end|>` (1)", "[3]"]);
+    let warnings = tokenizer("byte-level", json!({"bos_token": "<|begin|>", "add_bos_token": false}));
+    has(&warnings, &["`add_bos_token` is false", "adds the token"]);
+    let warnings = tokenizer("byte-level", json!({"eos_token": "<|turn|>", "add_eos_token": true}));
+    has(&warnings, &["`add_eos_token` is true", "does not add the token"]);
+    let map = json!({"eos_token": "<|turn|>"});
+    model.write("special_tokens_map.json", &map);
+    let warnings = tokenizer("byte-level", json!({"eos_token": "<|end|>"}));
+    has(&warnings, &["special_tokens_map.json: `eos_token` is `<|turn|>`", "`<|end|>`"]);
+    let warnings = tokenizer("byte-level", json!({"eos_token": "<|end|>", "added_tokens_decoder": {}}));
+    has(&warnings, &["tokenizer_config.json: `eos_token` is `<|end|>`", "`<|turn|>`"]);
+    let turn = json!({"2": {"content": "<|turn|>", "rstrip": true, "special": true}});
+    let warnings = tokenizer("byte-level", json!({"added_tokens_decoder": turn}));
+    has(&warnings, &["`<|turn|>` has other properties"]);
+    let warnings = tokenizer("byte-fallback", json!({"tokenizer_class": "LlamaTokenizerFast"}));
+    has(&warnings, &["LlamaTokenizer", "may give other ids"]);
+    // Where the tokenizer is broken, nothing but its use says so.
+    std::fs::write(model.path("tokenizer.json"), "{").unwrap();
+    assert!(model.load().unwrap().warnings().is_empty());
+}
+
+#[test]
 fn rules_that_cannot_be_are_refused() {
     for (key, value) in [
         ("repetition_penalty", json!(0.0)),
@@ -512,6 +550,9 @@ fn the_index_decides_between_shards() {
 #[test]
 fn a_single_file_comes_before_an_index() {
     let model = Model::copy("facts");
+    model.set(json!({"torch_dtype": "float16"}));
+    model.warned(&["`dtype` is float32", "`torch_dtype` float16"]);
+    model.set(json!({"torch_dtype": "float32"}));
     model.write("model.safetensors.index.json", &json!({"weight_map": {"a": "b.safetensors"}}));
     model.warned(&["model.safetensors:", "model.safetensors.index.json"]);
     model.write("adapter_config.json", &json!({}));

@@ -81,7 +81,7 @@ impl fmt::Display for Overflow {
                     (Place::Embedding, _) => f.write_str(" in the embedding")?,
                     (Place::Logits, _) => f.write_str(" in the logits")?,
                 }
-                write!(f, " (token {token})")?;
+                write!(f, " (token {token}, counted from 0)")?;
                 if cause == Cause::AfterEdit {
                     f.write_str(", after an edit")?;
                 }

@@ -146,34 +146,34 @@ fn the_text_says_where_and_what_helps() {
         (
             DType::F16,
             origin(post, 0, Cause::Model),
-            "values overflow f16 at blocks.7.hook_resid_post (token 0); use bf16 or f32",
+            "values overflow f16 at blocks.7.hook_resid_post (token 0, counted from 0); use bf16 or f32",
         ),
         (
             DType::F16,
             origin(post, 5, Cause::Edit),
-            "values overflow f16 in the edit at blocks.7.hook_resid_post (token 5); use bf16 or f32, or a lower strength",
+            "values overflow f16 in the edit at blocks.7.hook_resid_post (token 5, counted from 0); use bf16 or f32, or a lower strength",
         ),
         (
             DType::F16,
             origin(post, 5, Cause::AfterEdit),
-            "values overflow f16 at blocks.7.hook_resid_post (token 5), after an edit; use bf16 or f32, or a lower \
+            "values overflow f16 at blocks.7.hook_resid_post (token 5, counted from 0), after an edit; use bf16 or f32, or a lower \
              strength",
         ),
         (
             DType::F16,
             origin(Place::Logits, 2, Cause::Model),
-            "values overflow f16 in the logits (token 2); use bf16 or f32",
+            "values overflow f16 in the logits (token 2, counted from 0); use bf16 or f32",
         ),
         (DType::F16, None, "values overflow f16; use bf16 or f32"),
         (
             DType::F32,
             origin(Place::Embedding, 1, Cause::Model),
-            "values are not finite in f32 in the embedding (token 1); are the weights sound?",
+            "values are not finite in f32 in the embedding (token 1, counted from 0); are the weights sound?",
         ),
         (
             DType::BF16,
             origin(post, 5, Cause::Edit),
-            "values are not finite in bf16 in the edit at blocks.7.hook_resid_post (token 5); use a lower strength, or \
+            "values are not finite in bf16 in the edit at blocks.7.hook_resid_post (token 5, counted from 0); use a lower strength, or \
              another map",
         ),
     ] {

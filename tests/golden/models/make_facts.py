@@ -90,7 +90,7 @@ LOADING = {
     "a window as wide as the context": dict(config=dict(sliding_window=64)),
     "bookkeeping": dict(config=dict(
         attention_dropout=0.1, pretraining_tp=2, is_decoder=True, chunk_size_feed_forward=3, use_cache=False,
-        logit_scale=1.0, rope_interleaved=False, num_labels=2, torch_dtype="float16", is_causal=True)),
+        logit_scale=1.0, rope_interleaved=False, num_labels=2, torch_dtype="float32", is_causal=True)),
 }
 
 GENERATION = {

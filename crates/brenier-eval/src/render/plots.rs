@@ -286,7 +286,7 @@ fn by_answers(report: &Report) -> Vec<Offer> {
 
 fn by_refusals(report: &Report) -> Vec<Offer> {
     let colors = colors(report);
-    let answered = |rate: crate::report::Rate| (1.0 - rate.value, [1.0 - rate.ci95[1], 1.0 - rate.ci95[0]]);
+    let answered = |rate: crate::Rate| (1.0 - rate.value, [1.0 - rate.ci95[1], 1.0 - rate.ci95[0]]);
     let (base, base_interval) = answered(report.baseline.refusal_rate);
     let untouched = Offer {
         label: "untouched".to_owned(),

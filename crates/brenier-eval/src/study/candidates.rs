@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brenier_capture::Activations;
+use brenier_capture::{Activations, CaptureError, Position, Request, capture};
 use brenier_hooks::Edit;
 use brenier_residual::HookPoint;
 use brenier_transport::{Fit, FitOptions, Method, Shift, fit};
 use faer::Mat;
 use rayon::prelude::*;
 
+use super::Run;
 pub(super) use crate::Policy as Use;
-use crate::{EvalError, Outcome, Setting, SweepPoint, places, to_json};
+use crate::{EvalError, Outcome, Progress, Setting, SweepPoint, places, to_json};
 
 /// A map, where it was fitted.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ pub(super) struct LayerRows {
 }
 
 /// The rows of `layer` in a set of captured activations.
-pub(super) fn rows_of(activations: &Activations, layer: u16) -> Result<Mat<f64>, EvalError> {
+fn rows_of(activations: &Activations, layer: u16) -> Result<Mat<f64>, EvalError> {
     let name = HookPoint::resid_post(layer).to_string();
     let rows = activations.tensors.get(&name).ok_or_else(|| EvalError::Setting {
         name: "layers",
@@ -39,6 +40,43 @@ pub(super) fn rows_of(activations: &Activations, layer: u16) -> Result<Mat<f64>,
         found: name,
     })?;
     Ok(rows.to_f64())
+}
+
+impl Run<'_> {
+    /// Activations of train and validation at the last token of each prompt.
+    pub fn capture(&self, layers: &[u16], progress: &mut dyn Progress) -> Result<Vec<LayerRows>, EvalError> {
+        let request = Request {
+            points: layers.iter().map(|&layer| HookPoint::resid_post(layer)).collect(),
+            logits: false,
+            position: Position::Last,
+            batch: self.options.batch,
+        };
+        let (source, target) = (&self.prepared.source, &self.prepared.target);
+        let splits = [&source.train, &target.train, &source.val, &target.val];
+        progress.stage("capturing", splits.iter().map(|split| split.ids.len()).sum());
+        let mut captured = Vec::new();
+        for split in splits {
+            let advance = &mut |n| progress.advance(n);
+            let found = capture(self.model(), &split.ids, &request, &mut (), advance);
+            captured.push(found.map_err(|error| match error {
+                CaptureError::NotFinite { prompt, token, overflow, .. } => {
+                    EvalError::Overflow { what: split.what, index: prompt, token, overflow }
+                }
+                other => other.into(),
+            })?);
+        }
+        let [source, target, source_val, target_val] = captured.as_slice() else { return Ok(Vec::new()) };
+        let rows = |&layer: &u16| {
+            Ok(LayerRows {
+                layer,
+                source: rows_of(source, layer)?,
+                target: rows_of(target, layer)?,
+                source_val: rows_of(source_val, layer)?,
+                target_val: rows_of(target_val, layer)?,
+            })
+        };
+        layers.iter().map(rows).collect()
+    }
 }
 
 /// What was fitted, and what could not be.
@@ -147,7 +185,7 @@ pub(super) fn no_setting(method: Method) -> Setting {
 }
 
 fn setting(method: Method, layer: u16, components: Option<usize>, shift: Shift, usage: Use) -> Setting {
-    // The sites are the same in every block.
+    // One block says which.
     let sites = places(method, HookPoint::resid_post(layer), 1);
     Setting {
         method: method.to_string(),

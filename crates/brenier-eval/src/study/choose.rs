@@ -24,15 +24,10 @@ use brenier_transport::Method;
 
 use super::baseline::share;
 use super::candidates::{Candidate, Fitted, LayerRows, Use};
-use super::rule::Rule;
-use super::sweep::{Measured, Scored, Tried, Val};
+use super::sweep::{Before, Scored, Tried};
 use super::{Run, outcome};
-use crate::complete::{Judged, answer_rate, refusal_rate};
-use crate::forward::{Tails, logits};
-use crate::{EvalError, Outcome, Progress, ValScores, to_json};
-
-/// Settings of a method that are tried on all tokens and at other strengths as well, once they are ranked as they are.
-const TRIED_AGAIN: usize = 4;
+use crate::complete::{answer_rate, refusal_rate};
+use crate::{EvalError, Outcome, Progress, ValScores};
 
 /// The settings tried, and those chosen.
 pub(super) struct Choice {
@@ -54,35 +49,21 @@ pub(super) struct Chosen {
 }
 
 /// What a setting is judged by.
-struct Gain {
-    answers: Option<f64>,
-    refusals: Option<f64>,
-    target_answers: Option<f64>,
-    kl: f64,
+pub(super) struct Gain {
+    pub answers: Option<f64>,
+    pub refusals: Option<f64>,
+    pub target_answers: Option<f64>,
+    pub kl: f64,
 }
 
-/// The untouched model on validation.
-pub(super) struct Before {
-    val: Val,
-    target: Vec<Judged>,
-    forced_target: Option<f64>,
-}
-
-const PUBLISHED: &str = "the published rule: lowest refusal score among directions below 80% depth with KL at most 0.1 that induce refusals";
+const PUBLISHED: &str = "the published rule: lowest refusal score among directions below 80% depth with KL at most \
+                         0.1 that induce refusals";
 const BY_ANSWERS: &str =
     "right answers on validation, less the harm beyond its bound; within one standard error the likelier";
 
 impl Run<'_> {
-    /// The untouched model on validation.
-    pub fn before(&self, refusal_tokens: &[u32]) -> Result<Before, EvalError> {
-        let val = self.validation(refusal_tokens)?;
-        let base = val.measure(|see| logits(self.model(), &val.cases, self.options.batch, &mut (), see))?;
-        let target = self.complete(&self.prepared.target.val, &mut ())?;
-        Ok(Before { val, target, forced_target: base.target_answers.map(|rate| rate.value) })
-    }
-
     /// What is maximised, and whether the harm stays within its bound.
-    fn value(&self, gain: &Gain, target_before: Option<f64>) -> (f64, bool) {
+    pub fn value(&self, gain: &Gain, target_before: Option<f64>) -> (f64, bool) {
         let gained = gain.answers.or(gain.refusals.map(|rate| -rate)).unwrap_or(0.0);
         let (harm, bound) = match (target_before, gain.target_answers) {
             (Some(before), Some(after)) => (before - after, self.options.harm_bound),
@@ -91,18 +72,6 @@ impl Run<'_> {
         // Shares are counts over counts: let rounding not decide.
         let over = (harm - bound - 1e-12).max(0.0);
         (gained - over, over == 0.0)
-    }
-
-    fn scored(&self, found: &Measured, before: &Before) -> Result<Scored, EvalError> {
-        let gain = Gain {
-            answers: found.answers.map(|rate| rate.value),
-            refusals: found.first_token_refusal_rate.map(|rate| rate.value),
-            target_answers: found.target_answers.map(|rate| rate.value),
-            kl: found.kl,
-        };
-        let scored = Scored::new(found, self.value(&gain, before.forced_target).0);
-        to_json("validation", &scored.scores)?;
-        Ok(scored)
     }
 
     /// Tries every candidate and chooses a setting for each method.
@@ -150,105 +119,6 @@ impl Run<'_> {
                 Err(EvalError::NothingMeasured { reason })
             }
         }
-    }
-
-    fn validation(&self, refusal_tokens: &[u32]) -> Result<Val, EvalError> {
-        let lead = self.prepared.lead;
-        let (mut cases, mut known) = self.forced(&self.prepared.source.val, lead)?;
-        let sources = cases.len();
-        let (target, target_known) = self.forced(&self.prepared.target.val, lead)?;
-        cases.extend(target);
-        known.extend(target_known);
-        let mut base = vec![Vec::new(); cases.len()];
-        logits(self.model(), &cases, self.options.batch, &mut (), &mut |case, token, logits| {
-            if token + 1 == cases[case].prompt {
-                base[case] = logits.to_vec();
-            }
-        })?;
-        let (refusal_tokens, eos) = (refusal_tokens.to_vec(), self.subject.eos().to_vec());
-        Ok(Val { cases, sources, known, base, refusal_tokens, eos, matching: self.options.matching })
-    }
-
-    /// Measures all candidates without generating, and says which RFA direction the published rule takes.
-    fn sweep(
-        &self,
-        candidates: &[Candidate],
-        layers: &[LayerRows],
-        before: &Before,
-        notes: &mut Vec<String>,
-        progress: &mut dyn Progress,
-    ) -> Result<(Vec<Tried>, Option<usize>), EvalError> {
-        let val = &before.val;
-        let depth = self.model().spec().layers;
-        let mut tried: Vec<Tried> = Vec::new();
-        let mut rule = Rule::default();
-        let mut tails = Tails::new(self.model(), &val.cases, self.options.batch)?;
-        let local = |index: &usize| candidates[*index].method != Method::Rfa;
-        for rows in layers {
-            tails.advance_to(rows.layer)?;
-            let here = || (0..candidates.len()).filter(|&index| candidates[index].layer == rows.layer);
-            for index in here().filter(local) {
-                tried.push(self.try_one(index, candidates, Use::PLAIN, before, Some(&tails))?);
-                progress.advance(1);
-            }
-            for index in here().filter(|index| !local(index)) {
-                let one = self.try_one(index, candidates, Use::ALL, before, None)?;
-                if let Outcome::Ok(scored) = &one.outcome {
-                    let adding = format!("adding the direction of rfa at layer {}", rows.layer);
-                    match outcome(&adding, self.induced(rows, val, &tails))? {
-                        Outcome::Ok(induced) => {
-                            rule.consider(tried.len(), rows.layer, &scored.scores, induced, depth);
-                        }
-                        Outcome::Failed { reason } => notes.push(reason),
-                    }
-                }
-                tried.push(one);
-                progress.advance(1);
-            }
-        }
-        // The best few again, on all tokens, and at other strengths.
-        let mut again: Vec<usize> = Vec::new();
-        for method in Method::ALL.into_iter().filter(|&method| method != Method::Rfa) {
-            let of = |one: &&Tried| candidates[one.candidate].method == method;
-            let mut of: Vec<(usize, &Scored)> =
-                tried.iter().filter(of).filter_map(|one| Some((one.candidate, one.outcome.ok()?))).collect();
-            of.sort_by(|(_, a), (_, b)| a.better_first(b));
-            again.extend(of.iter().take(TRIED_AGAIN).map(|(candidate, _)| candidate));
-        }
-        again.sort_by_key(|&index| candidates[index].layer);
-        progress.stage("trying the best on all tokens and at other strengths", again.len());
-        let mut tails = Tails::new(self.model(), &val.cases, self.options.batch)?;
-        for index in again {
-            tails.advance_to(candidates[index].layer)?;
-            let stronger = self.options.strengths.iter().filter(|&&strength| strength != 1.0);
-            let stronger = stronger.map(|&strength| Use { strength, ..Use::PLAIN });
-            for usage in std::iter::once(Use::ALL).chain(stronger) {
-                tried.push(self.try_one(index, candidates, usage, before, Some(&tails))?);
-            }
-            progress.advance(1);
-        }
-        Ok((tried, rule.best()))
-    }
-
-    /// Measures a candidate without generating: on the tails where it acts there alone, else on the whole model.
-    fn try_one(
-        &self,
-        index: usize,
-        candidates: &[Candidate],
-        usage: Use,
-        before: &Before,
-        tails: Option<&Tails<'_>>,
-    ) -> Result<Tried, EvalError> {
-        let (one, val) = (&candidates[index], &before.val);
-        let measure = || {
-            let mut tap = self.tap(one, usage)?;
-            let found = val.measure(|see| match tails {
-                Some(tails) => tails.logits(&mut tap, see),
-                None => logits(self.model(), &val.cases, self.options.batch, &mut tap, see),
-            })?;
-            self.scored(&found, before)
-        };
-        Ok(Tried { candidate: index, usage, outcome: outcome(&one.setting(usage), measure())? })
     }
 
     /// A candidate, ready to act.

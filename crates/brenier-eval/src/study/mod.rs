@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-use brenier_capture::{CaptureError, Fact, Position, Provenance, Request, capture};
+use brenier_capture::{Fact, Position, Provenance};
 use brenier_map::MapFile;
-use brenier_residual::{HookPoint, ResidualModel};
+use brenier_residual::ResidualModel;
 use brenier_transport::{Method, Shift};
 
 use crate::complete::Judge;
@@ -24,7 +24,7 @@ use crate::{
     Completion, DataInfo, EvalError, Match, ModelInfo, Outcome, Phrases, Progress, REPORT_SCHEMA, Report,
     Settings, StudyData, Subject, TEXT_POLICY, Timings, to_json,
 };
-use candidates::{LayerRows, fit_all, rows_of};
+use candidates::fit_all;
 use layers::{layer_info, scatter};
 pub use prepare::prompt_ids;
 use prepare::{Prepared, prepare};
@@ -155,6 +155,14 @@ pub fn study(
             info.answer_rate = scored.scores.answer_rate;
         }
     }
+    let rows = layer_rows.iter().find(|rows| rows.layer == best.layer);
+    let scatter = match outcome(&"the scatter plot", rows.map_or(Ok(None), |rows| scatter(rows, best)))? {
+        Outcome::Ok(scatter) => scatter,
+        Outcome::Failed { reason } => {
+            notes.push(reason);
+            None
+        }
+    };
     timings.sweep_s = clock.elapsed().as_secs_f64();
 
     let clock = Instant::now();
@@ -172,10 +180,6 @@ pub fn study(
         ));
     }
     notes.extend(remarks(&methods));
-    let scatter = match layer_rows.iter().find(|rows| rows.layer == best.layer) {
-        Some(rows) => scatter(rows, best)?,
-        None => None,
-    };
     let tried = choice.tried.iter().map(|tried| tried.point(&candidates[tried.candidate]));
     let report = Report {
         schema: REPORT_SCHEMA.to_owned(),
@@ -231,41 +235,6 @@ impl<'a> Run<'a> {
             sample: None,
         }
     }
-
-    /// Activations of train and validation at the last token of each prompt.
-    fn capture(&self, layers: &[u16], progress: &mut dyn Progress) -> Result<Vec<LayerRows>, EvalError> {
-        let request = Request {
-            points: layers.iter().map(|&layer| HookPoint::resid_post(layer)).collect(),
-            logits: false,
-            position: Position::Last,
-            batch: self.options.batch,
-        };
-        let (source, target) = (&self.prepared.source, &self.prepared.target);
-        let splits = [&source.train, &target.train, &source.val, &target.val];
-        progress.stage("capturing", splits.iter().map(|split| split.ids.len()).sum());
-        let mut captured = Vec::new();
-        for split in splits {
-            let advance = &mut |n| progress.advance(n);
-            let found = capture(self.model(), &split.ids, &request, &mut (), advance);
-            captured.push(found.map_err(|error| match error {
-                CaptureError::NotFinite { prompt, token, overflow, .. } => {
-                    EvalError::Overflow { what: split.what, index: prompt, token, overflow }
-                }
-                other => other.into(),
-            })?);
-        }
-        let [source, target, source_val, target_val] = captured.as_slice() else { return Ok(Vec::new()) };
-        let rows = |&layer: &u16| {
-            Ok(LayerRows {
-                layer,
-                source: rows_of(source, layer)?,
-                target: rows_of(target, layer)?,
-                source_val: rows_of(source_val, layer)?,
-                target_val: rows_of(target_val, layer)?,
-            })
-        };
-        layers.iter().map(rows).collect()
-    }
 }
 
 /// The methods of a study where none are named, in the order of the reports.
@@ -312,6 +281,11 @@ fn check(options: &StudyOptions, layers: u16) -> Result<(Vec<Method>, Vec<u16>),
     }
     if options.shifts.is_empty() {
         return refuse("shifts", "at least one", "none".to_owned());
+    }
+    for (name, bound) in [("harm bound", options.harm_bound), ("KL bound", options.kl_bound)] {
+        if !bound.is_finite() {
+            return refuse(name, "a finite number", bound.to_string());
+        }
     }
     if let Some(strength) = options.strengths.iter().find(|strength| !strength.is_finite()) {
         return refuse("strengths", "finite numbers", strength.to_string());

@@ -46,6 +46,8 @@ impl Split {
     }
 }
 
+/// What follows the name of a split where messages speak of one of its prompts.
+const PROMPT: &str = ", prompt";
 const SOURCE: [&str; 3] = ["source_train, prompt", "source_val, prompt", "source_test, prompt"];
 const TARGET: [&str; 3] = ["target_train, prompt", "target_val, prompt", "target_test, prompt"];
 
@@ -62,8 +64,9 @@ fn side(
     [train, val, test]: [&'static str; 3],
     side: &Side,
 ) -> Result<Sides, EvalError> {
-    let split = |what, prompts: &[Prompt], answers: &Option<Vec<Option<String>>>| {
-        let ids = prompt_ids(subject, what, prompts, 1)?;
+    let split = |what: &'static str, prompts: &[Prompt], answers: &Option<Vec<Option<String>>>| {
+        let file = what.strip_suffix(PROMPT).unwrap_or(what);
+        let ids = prompt_ids(subject, file, prompts, 1)?;
         Ok::<_, EvalError>(Split { what, ids, answers: answers.clone().unwrap_or_default() })
     };
     Ok(Sides {
@@ -73,7 +76,7 @@ fn side(
     })
 }
 
-/// Ids of prompts that leave room for `room` more tokens. Messages call a prompt `what`, e.g. `prompts.jsonl, prompt`.
+/// Ids of prompts that leave room for `room` more tokens; `what` is the file or list that they stand in.
 ///
 /// # Errors
 /// No prompt at all; a prompt that the tokenizer, the template or the model cannot take, by its place.

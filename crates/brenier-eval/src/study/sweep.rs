@@ -4,10 +4,19 @@
 //! likeliest one where it stands. So a single pass says what generation would, at the cost of a prefill; the few best
 //! are generated all the same.
 
-use super::candidates::{Candidate, Use};
-use crate::forward::{Case, See, argmax, divergence, log_sum_exp};
+use brenier_transport::Method;
+
+use super::candidates::{Candidate, LayerRows, Use};
+use super::choose::Gain;
+use super::rule::Rule;
+use super::{Run, outcome};
+use crate::complete::Judged;
+use crate::forward::{Case, See, Tails, argmax, divergence, log_sum_exp, logits};
 use crate::refusal::refusal_score;
-use crate::{EvalError, Match, Outcome, Rate, SweepPoint, SweepScores};
+use crate::{EvalError, Match, Outcome, Progress, Rate, SweepPoint, SweepScores};
+
+/// Settings of a method that are tried on all tokens and at other strengths as well, once they are ranked as they are.
+const TRIED_AGAIN: usize = 4;
 
 /// The validation prompts of both sides, source first.
 pub(super) struct Val {
@@ -20,6 +29,13 @@ pub(super) struct Val {
     pub refusal_tokens: Vec<u32>,
     pub eos: Vec<u32>,
     pub matching: Match,
+}
+
+/// The untouched model on validation.
+pub(super) struct Before {
+    pub val: Val,
+    pub target: Vec<Judged>,
+    pub forced_target: Option<f64>,
 }
 
 /// What a pass said of one prompt.
@@ -62,6 +78,127 @@ pub(super) struct Scored {
     pub scores: SweepScores,
     /// The held-out measure by which settings are ranked; larger is better.
     pub value: f64,
+}
+
+impl Run<'_> {
+    /// The untouched model on validation.
+    pub fn before(&self, refusal_tokens: &[u32]) -> Result<Before, EvalError> {
+        let val = self.validation(refusal_tokens)?;
+        let base = val.measure(|see| logits(self.model(), &val.cases, self.options.batch, &mut (), see))?;
+        let target = self.complete(&self.prepared.target.val, &mut ())?;
+        Ok(Before { val, target, forced_target: base.target_answers.map(|rate| rate.value) })
+    }
+
+    fn validation(&self, refusal_tokens: &[u32]) -> Result<Val, EvalError> {
+        let lead = self.prepared.lead;
+        let (mut cases, mut known) = self.forced(&self.prepared.source.val, lead)?;
+        let sources = cases.len();
+        let (target, target_known) = self.forced(&self.prepared.target.val, lead)?;
+        cases.extend(target);
+        known.extend(target_known);
+        let mut base = vec![Vec::new(); cases.len()];
+        logits(self.model(), &cases, self.options.batch, &mut (), &mut |case, token, logits| {
+            if token + 1 == cases[case].prompt {
+                base[case] = logits.to_vec();
+            }
+        })?;
+        let (refusal_tokens, eos) = (refusal_tokens.to_vec(), self.subject.eos().to_vec());
+        Ok(Val { cases, sources, known, base, refusal_tokens, eos, matching: self.options.matching })
+    }
+
+    /// What a pass said, with its value.
+    fn scored(&self, found: &Measured, before: &Before) -> Scored {
+        let gain = Gain {
+            answers: found.answers.map(|rate| rate.value),
+            refusals: found.first_token_refusal_rate.map(|rate| rate.value),
+            target_answers: found.target_answers.map(|rate| rate.value),
+            kl: found.kl,
+        };
+        Scored::new(found, self.value(&gain, before.forced_target).0)
+    }
+
+    /// Measures all candidates without generating, and says which RFA direction the published rule takes.
+    pub fn sweep(
+        &self,
+        candidates: &[Candidate],
+        layers: &[LayerRows],
+        before: &Before,
+        notes: &mut Vec<String>,
+        progress: &mut dyn Progress,
+    ) -> Result<(Vec<Tried>, Option<usize>), EvalError> {
+        let val = &before.val;
+        let depth = self.model().spec().layers;
+        let mut tried: Vec<Tried> = Vec::new();
+        let mut rule = Rule::default();
+        let mut tails = Tails::new(self.model(), &val.cases, self.options.batch)?;
+        let local = |index: &usize| candidates[*index].method != Method::Rfa;
+        for rows in layers {
+            tails.advance_to(rows.layer)?;
+            let here = || (0..candidates.len()).filter(|&index| candidates[index].layer == rows.layer);
+            for index in here().filter(local) {
+                tried.push(self.try_one(index, candidates, Use::PLAIN, before, Some(&tails))?);
+                progress.advance(1);
+            }
+            for index in here().filter(|index| !local(index)) {
+                let one = self.try_one(index, candidates, Use::ALL, before, None)?;
+                if let Outcome::Ok(scored) = &one.outcome {
+                    let adding =
+                        format!("adding the direction of rfa at layer {} (counted from 0)", rows.layer);
+                    match outcome(&adding, self.induced(rows, val, &tails))? {
+                        Outcome::Ok(induced) => {
+                            rule.consider(tried.len(), rows.layer, &scored.scores, induced, depth);
+                        }
+                        Outcome::Failed { reason } => notes.push(reason),
+                    }
+                }
+                tried.push(one);
+                progress.advance(1);
+            }
+        }
+        // The best few again, on all tokens, and at other strengths.
+        let mut again: Vec<usize> = Vec::new();
+        for method in Method::ALL.into_iter().filter(|&method| method != Method::Rfa) {
+            let of = |one: &&Tried| candidates[one.candidate].method == method;
+            let mut of: Vec<(usize, &Scored)> =
+                tried.iter().filter(of).filter_map(|one| Some((one.candidate, one.outcome.ok()?))).collect();
+            of.sort_by(|(_, a), (_, b)| a.better_first(b));
+            again.extend(of.iter().take(TRIED_AGAIN).map(|(candidate, _)| candidate));
+        }
+        again.sort_by_key(|&index| candidates[index].layer);
+        progress.stage("trying the best on all tokens and at other strengths", again.len());
+        let mut tails = Tails::new(self.model(), &val.cases, self.options.batch)?;
+        for index in again {
+            tails.advance_to(candidates[index].layer)?;
+            let stronger = self.options.strengths.iter().filter(|&&strength| strength != 1.0);
+            let stronger = stronger.map(|&strength| Use { strength, ..Use::PLAIN });
+            for usage in std::iter::once(Use::ALL).chain(stronger) {
+                tried.push(self.try_one(index, candidates, usage, before, Some(&tails))?);
+            }
+            progress.advance(1);
+        }
+        Ok((tried, rule.best()))
+    }
+
+    /// Measures a candidate without generating: on the tails where it acts there alone, else on the whole model.
+    fn try_one(
+        &self,
+        index: usize,
+        candidates: &[Candidate],
+        usage: Use,
+        before: &Before,
+        tails: Option<&Tails<'_>>,
+    ) -> Result<Tried, EvalError> {
+        let (one, val) = (&candidates[index], &before.val);
+        let measure = || {
+            let mut tap = self.tap(one, usage)?;
+            let found = val.measure(|see| match tails {
+                Some(tails) => tails.logits(&mut tap, see),
+                None => logits(self.model(), &val.cases, self.options.batch, &mut tap, see),
+            })?;
+            Ok(self.scored(&found, before))
+        };
+        Ok(Tried { candidate: index, usage, outcome: outcome(&one.setting(usage), measure())? })
+    }
 }
 
 impl Val {

@@ -131,7 +131,6 @@ impl Run<'_> {
             refusal_score: self.refusal_score(&self.prepared.source.test, refusal_tokens, tap)?,
             versus_baseline: versus(untouched, &source, &target, seed)?,
         };
-        to_json("test", &scores)?;
         Ok(Measured { scores, source, target })
     }
 

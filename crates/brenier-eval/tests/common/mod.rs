@@ -45,8 +45,13 @@ fn noise(a: u32, b: u32) -> f32 {
 pub struct Town {
     spec: Spec,
     /// Which tokens become infinite as they enter block 1.
-    fuse: Option<fn(&Token<'_>) -> bool>,
+    fuse: Option<Fuse>,
+    /// What running block 1 gives where there are such tokens.
+    refusal: Option<ResidualError>,
 }
+
+/// Whether a token becomes infinite.
+pub type Fuse = fn(&Token<'_>) -> bool;
 
 /// A token as it enters block 1.
 pub struct Token<'a> {
@@ -74,10 +79,10 @@ impl Town {
             device: Device::flex(),
             dtype: DType::F32,
         };
-        Self { spec, fuse: None }
+        Self { spec, fuse: None, refusal: None }
     }
 
-    fn blow(&self, fuse: fn(&Token<'_>) -> bool, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
+    fn blow(&self, fuse: Fuse, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
         let shape = x.dims();
         let mut values: Vec<f32> = x.into_data().iter::<f32>().collect();
         for (at, x) in values.chunks_mut(HIDDEN).enumerate() {
@@ -145,7 +150,12 @@ impl ResidualModel for Town {
     ) -> Result<Tensor<3>, ResidualError> {
         for layer in layers {
             if let (1, Some(fuse)) = (layer, self.fuse) {
+                let before: Vec<f32> = x.to_data().iter::<f32>().collect();
                 x = self.blow(fuse, batch, x);
+                let blown = x.to_data().iter::<f32>().zip(before).any(|(x, before)| x != before);
+                if let (true, Some(refusal)) = (blown, &self.refusal) {
+                    return Err(refusal.clone());
+                }
             }
             for site in Site::ALL {
                 let at = HookPoint { layer, site };
@@ -173,15 +183,23 @@ impl ResidualModel for Town {
 /// The town and its language: a token is a word.
 pub struct Speaker {
     pub town: Town,
+    pub rules: LogitsRules,
 }
 
 impl Speaker {
     pub fn new() -> Self {
-        Self { town: Town::new() }
+        Self { town: Town::new(), rules: LogitsRules::default() }
+    }
+
+    /// With a model that refuses to run block 1 on some tokens.
+    pub fn refusing(fuse: Fuse, refusal: ResidualError) -> Self {
+        let mut speaker = Self::with_fuse(fuse);
+        speaker.town.refusal = Some(refusal);
+        speaker
     }
 
     /// With a model in which some tokens become infinite as they enter block 1.
-    pub fn with_fuse(fuse: fn(&Token<'_>) -> bool) -> Self {
+    pub fn with_fuse(fuse: Fuse) -> Self {
         let mut speaker = Self::new();
         speaker.town.fuse = Some(fuse);
         speaker
@@ -198,7 +216,7 @@ impl Subject for Speaker {
     }
 
     fn rules(&self) -> LogitsRules {
-        LogitsRules::default()
+        self.rules.clone()
     }
 
     fn bos(&self) -> Option<u32> {

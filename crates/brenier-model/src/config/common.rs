@@ -69,6 +69,13 @@ pub(crate) fn common(
     };
     let context = fields.size("max_position_embeddings")?.unwrap_or(context);
     let (dtype, older_dtype) = (fields.string("dtype")?, fields.string("torch_dtype")?);
+    if let (Some(dtype), Some(older)) = (dtype, older_dtype)
+        && dtype != older
+    {
+        fields.warn(&format!(
+            "`dtype` is {dtype}, `torch_dtype` {older}; the former counts, as in transformers"
+        ));
+    }
     Ok(Config {
         architecture,
         vocab: fields.required_size("vocab_size")?,

@@ -135,8 +135,7 @@ fn check(
     if let Some(at) = points.iter().find(|at| at.layer >= spec.layers) {
         return Err(CaptureError::LayerOutside { point: at.to_string(), layers: spec.layers });
     }
-    for (index, ids) in prompts.iter().enumerate() {
-        let prompt = index + 1;
+    for (prompt, ids) in prompts.iter().enumerate() {
         if let Position::FromEnd(wanted) = request.position
             && ids.len() < wanted
         {

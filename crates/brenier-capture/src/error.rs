@@ -32,10 +32,10 @@ pub enum CaptureError {
     },
     /// A prompt with fewer tokens than were asked for.
     #[error(
-        "prompt {prompt} (counted from 1) has {found} tokens, but position -{wanted}.. needs {wanted}: ask for fewer, or leave it out"
+        "prompt {prompt} (counted from 0) has {found} tokens, but position -{wanted}.. needs {wanted}: ask for fewer, or leave it out"
     )]
     ShortPrompt {
-        /// The prompt, from 1.
+        /// Index of the prompt.
         prompt: usize,
         /// Tokens asked for.
         wanted: usize,
@@ -43,9 +43,9 @@ pub enum CaptureError {
         found: usize,
     },
     /// A prompt that the model cannot take.
-    #[error("prompt {prompt} (counted from 1): {source}")]
+    #[error("prompt {prompt} (counted from 0): {source}")]
     Prompt {
-        /// The prompt, from 1.
+        /// Index of the prompt.
         prompt: usize,
         /// What is wrong with it.
         source: ResidualError,

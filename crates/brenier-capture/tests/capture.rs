@@ -186,13 +186,13 @@ fn bad_requests_say_what_is_wrong() {
     let prompts = vec![vec![1, 2, 3], vec![1, 2]];
     let failure = |prompts: &[Vec<u32>], request: &Request| run(prompts, request).unwrap_err().to_string();
     let short = failure(&prompts, &request(&[0], Position::FromEnd(3), None));
-    assert!(short.contains("prompt 2") && short.contains("has 2 tokens"), "{short}");
+    assert!(short.contains("prompt 1 (counted from 0)") && short.contains("has 2 tokens"), "{short}");
     let layer = failure(&prompts, &request(&[9], Position::Last, None));
     assert!(layer.contains("blocks.9.hook_resid_post") && layer.contains("4 layers"), "{layer}");
     let long = failure(&[vec![1; 17]], &request(&[0], Position::Last, None));
     assert!(long.contains("17 tokens") && long.contains("holds 16"), "{long}");
     let id = failure(&[vec![1], vec![77]], &request(&[0], Position::Last, None));
-    assert!(id.contains("prompt 2") && id.contains("77"), "{id}");
+    assert!(id.contains("prompt 1 (counted from 0)") && id.contains("77"), "{id}");
     assert!(matches!(run(&[], &request(&[0], Position::Last, None)), Err(CaptureError::NoPrompts)));
     assert!(matches!(run(&prompts, &request(&[], Position::Last, None)), Err(CaptureError::NoPoints)));
     assert!(matches!(run(&[vec![]], &request(&[0], Position::Last, None)), Err(CaptureError::Prompt { .. })));

@@ -281,14 +281,21 @@ fn notes(report: &Report) -> String {
         .iter()
         .map(|method| {
             let setting = &method.setting;
+            let here = match &method.outcome {
+                Outcome::Ok(_) => format!(
+                    "Here: {}, on tokens `{}`, at {}. Chosen by {}.",
+                    table::setting(setting),
+                    setting.tokens,
+                    setting.sites.join(", "),
+                    method.selection,
+                ),
+                Outcome::Failed { .. } => "Here it failed, as the table says.".to_owned(),
+            };
             format!(
-                "<dt>{}</dt><dd>{} <span class=\"soft\">Here: {}, on tokens `{}`, at {}. Chosen by {}.</span></dd>\n",
+                "<dt>{}</dt><dd>{} <span class=\"soft\">{}</span></dd>\n",
                 escape(&method_name(&setting.method)),
                 escape(method_note(&setting.method).unwrap_or("")),
-                escape(&table::setting(setting)),
-                escape(&setting.tokens),
-                escape(&setting.sites.join(", ")),
-                escape(&method.selection),
+                escape(&here),
             )
         })
         .collect();

@@ -7,7 +7,7 @@ use brenier_hooks::Edit;
 use brenier_map::{MapEntry, MapFile};
 use brenier_model::Prompt;
 use brenier_residual::Tap;
-
+use brenier_transport::Method;
 use serde_json::Value;
 
 use super::baseline::{Untouched, some};
@@ -62,8 +62,10 @@ impl Run<'_> {
         let (mut methods, mut maps) = (Vec::new(), Vec::new());
         let mut ready = taps.iter_mut().zip(divergences);
         for (method, found) in &choice.chosen {
-            match (found, found.is_ok().then(|| ready.next()).flatten()) {
-                (Ok(chosen), Some((tap, divergence))) => {
+            match found {
+                Err(reason) => methods.push(unmeasured(*method, reason)),
+                Ok(chosen) => {
+                    let Some((tap, divergence)) = ready.next() else { break };
                     let clock = Instant::now();
                     let tried = &choice.tried[chosen.tried];
                     let candidate = &candidates[tried.candidate];
@@ -89,16 +91,6 @@ impl Run<'_> {
                         seconds: clock.elapsed().as_secs_f64(),
                     });
                 }
-                (found, _) => methods.push(MethodReport {
-                    setting: no_setting(*method),
-                    outcome: Outcome::Failed { reason: found.as_ref().err().cloned().unwrap_or_default() },
-                    val: None,
-                    heldout_w2_ratio: None,
-                    certificate: Value::Null,
-                    map: None,
-                    selection: "no setting could be measured on validation".to_owned(),
-                    seconds: 0.0,
-                }),
             }
             progress.advance(1);
         }
@@ -200,6 +192,20 @@ impl Run<'_> {
         record.write(&mut metadata);
         let entries = places.into_iter().map(|at| (at.to_string(), entry.clone()));
         Ok(MapFile { entries: entries.collect(), metadata })
+    }
+}
+
+/// A method of which validation could measure no setting.
+fn unmeasured(method: Method, reason: &str) -> MethodReport {
+    MethodReport {
+        setting: no_setting(method),
+        outcome: Outcome::Failed { reason: reason.to_owned() },
+        val: None,
+        heldout_w2_ratio: None,
+        certificate: Value::Null,
+        map: None,
+        selection: "nothing: no setting could be measured on validation".to_owned(),
+        seconds: 0.0,
     }
 }
 

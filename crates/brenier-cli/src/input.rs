@@ -45,7 +45,7 @@ pub struct Subject {
 
 impl Subject {
     pub fn load(dir: &Path, prompt: &PromptArgs, common: &Common, console: &Console) -> anyhow::Result<Self> {
-        let options = PromptOptions { raw: prompt.raw, system: prompt.system.clone() };
+        let options = PromptOptions { raw: prompt.raw, system: prompt.system.clone(), ..PromptOptions::default() };
         Ok(Self { model: load_model(dir, common, console)?, options })
     }
 

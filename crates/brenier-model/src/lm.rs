@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
+use chrono::NaiveDateTime;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -47,6 +48,9 @@ pub struct PromptOptions {
     pub raw: bool,
     /// A system message before the prompt; raw prompts have none.
     pub system: Option<String>,
+    /// The moment that the chat template takes for now, the same for all prompts of a run. A template that asks
+    /// for the date fails without it; [`ChatTemplate::uses_date`] says whether one may.
+    pub now: Option<NaiveDateTime>,
 }
 
 impl LanguageModel {
@@ -192,7 +196,8 @@ impl LanguageModel {
             PromptInput::Ids(ids) => Ok(ids.clone()),
             PromptInput::Text(text) if options.raw => self.require_tokenizer()?.encode(text, true),
             PromptInput::Text(text) => {
-                self.require_template()?.chat_ids(self.require_tokenizer()?, text, options.system.as_deref())
+                let (template, tokenizer) = (self.require_template()?, self.require_tokenizer()?);
+                template.chat_ids(tokenizer, text, options.system.as_deref(), options.now)
             }
         }
     }

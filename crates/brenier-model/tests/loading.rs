@@ -194,7 +194,7 @@ fn a_directory_without_tokenizer_takes_ids_and_says_what_text_needs() {
     assert_eq!(model.prompt_ids(&Prompt::ids([5, 6]), &options).unwrap(), [5, 6]);
     let error = model.prompt_ids(&Prompt::text("hello"), &options).unwrap_err();
     assert!(matches!(error, ModelError::NoTemplate { .. }), "{error}");
-    let raw = PromptOptions { raw: true, system: None };
+    let raw = PromptOptions { raw: true, ..PromptOptions::default() };
     let error = model.prompt_ids(&Prompt::text("hello"), &raw).unwrap_err();
     assert_names(&error.to_string(), &["tokenizer.json"]);
 }

@@ -47,7 +47,7 @@ fn a_rendered_prompt_holds_bos_once() {
     let source = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}<|turn|>{% endfor %}";
     let tokens = [("bos_token".to_owned(), "<|begin|>".into())].into_iter().collect();
     let template = ChatTemplate::new(source, tokens).unwrap();
-    let ids = template.chat_ids(&tokenizer, "How high is the tower?", Some("Be brief.")).unwrap();
+    let ids = template.chat_ids(&tokenizer, "How high is the tower?", Some("Be brief."), None).unwrap();
     let text = "<|begin|>system: Be brief.<|turn|>user: How high is the tower?<|turn|>";
     assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
     assert_eq!(ids.iter().filter(|id| **id == 0).count(), 1);

@@ -1,6 +1,6 @@
 //! `brenier inspect`.
 
-use brenier::model::{Message, ModelError, Prompt, PromptInput, PromptOptions};
+use brenier::model::{Message, ModelError, Prompt, PromptInput, PromptOptions, RenderOptions};
 use brenier::residual::ResidualModel;
 use serde_json::{Map, Value, json};
 
@@ -39,7 +39,8 @@ pub fn run(args: &Inspect, common: &Common, console: &Console) -> anyhow::Result
         "template": template.map(|template| json!({"source": template.source(), "sha256": template.sha256()})),
     });
     if let Some(text) = &args.prompt {
-        let options = PromptOptions { raw: args.raw, system: args.system.clone() };
+        let options =
+            PromptOptions { raw: args.raw, system: args.system.clone(), ..PromptOptions::default() };
         let prompt = Prompt { input: PromptInput::Text(text.clone()), extra: Map::new() };
         let ids = model.prompt_ids(&prompt, &options)?;
         let rendered = match template {
@@ -47,7 +48,9 @@ pub fn run(args: &Inspect, common: &Common, console: &Console) -> anyhow::Result
                 let mut messages: Vec<Message> =
                     args.system.iter().map(|text| Message::system(text.as_str())).collect();
                 messages.push(Message::user(text.as_str()));
-                template.render(&messages, true)?
+                let now = options.now;
+                let options = RenderOptions { add_generation_prompt: true, now, ..RenderOptions::default() };
+                template.render_with(&messages, &options)?
             }
             _ => text.clone(),
         };

@@ -52,7 +52,8 @@ pub struct PromptOptions {
     pub raw: bool,
     /// A system message before the prompt; raw prompts have none.
     pub system: Option<String>,
-    /// What a template that shows the date takes for now; the local time if `None`.
+    /// The moment that the chat template takes for now, the same for all prompts of a run. A template that asks
+    /// for the date fails without it; [`ChatTemplate::uses_date`] says whether one may.
     pub now: Option<NaiveDateTime>,
 }
 
@@ -229,8 +230,8 @@ impl LanguageModel {
             PromptInput::Ids(ids) => Ok(ids.clone()),
             PromptInput::Text(text) if options.raw => self.require_tokenizer()?.encode(text, true),
             PromptInput::Text(text) => {
-                let (template, system) = (self.require_template()?, options.system.as_deref());
-                template.chat_ids(self.require_tokenizer()?, text, system, options.now)
+                let (template, tokenizer) = (self.require_template()?, self.require_tokenizer()?);
+                template.chat_ids(tokenizer, text, options.system.as_deref(), options.now)
             }
         }
     }

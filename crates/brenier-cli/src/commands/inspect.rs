@@ -49,11 +49,8 @@ pub fn run(args: &Inspect, common: &Common, console: &Console) -> anyhow::Result
                 let mut messages: Vec<Message> =
                     args.system.iter().map(|text| Message::system(text.as_str())).collect();
                 messages.push(Message::user(text.as_str()));
-                let options = RenderOptions {
-                    add_generation_prompt: true,
-                    now: options.now,
-                    ..RenderOptions::default()
-                };
+                let now = options.now;
+                let options = RenderOptions { add_generation_prompt: true, now, ..RenderOptions::default() };
                 template.render_with(&messages, &options)?
             }
             _ => text.clone(),

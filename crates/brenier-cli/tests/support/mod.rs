@@ -37,15 +37,18 @@ pub fn json(dir: &Path, args: &[&str]) -> serde_json::Value {
     serde_json::from_str(&done(dir, &[args, &["--json"]].concat())).unwrap()
 }
 
-/// Runs what must be refused: exit code 2, one line on stderr that holds all of `words`, nothing on stdout, and no
+/// Runs what must be refused: exit code 2, one error on stderr that holds all of `words`, nothing on stdout, and no
 /// file made, changed or left behind in `dir`. Returns the line.
 pub fn refused(dir: &Path, args: &[&str], words: &[&str]) -> String {
     let before = listing(dir);
     let output = brenier(dir, args);
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
-    assert!(stderr.starts_with("error: "), "{args:?}: {stderr}");
+    let whole = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {whole}");
+    // What was noticed on the way comes first.
+    let said = |line: &&str| line.starts_with("warning: ") || line.starts_with("note: ");
+    let errors: Vec<&str> = whole.lines().filter(|line| !said(line)).collect();
+    assert!(errors.len() == 1 && errors[0].starts_with("error: "), "{args:?}: {whole}");
+    let stderr = errors[0].to_owned();
     assert!(output.stdout.is_empty(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
     for word in words {
         assert!(stderr.contains(word), "{args:?}: no `{word}` in: {stderr}");

@@ -1,5 +1,5 @@
-use crate::LinalgError;
 use crate::tridiagonal::{all_values, nth_largest};
+use crate::{LinalgError, squared_norm};
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::{self, tridiag};
@@ -32,6 +32,25 @@ pub struct ThinSvd {
 /// Rows stored in f32 carry noise eigenvalues of about `eps_f32^2 = 1e-14` of the largest, which lie under it too.
 pub fn relative_floor(dim: usize) -> f64 {
     dim.max(1) as f64 * f64::EPSILON
+}
+
+/// What rounding to f32 may have added to any eigenvalue of the covariance (divided by `n`) of rows `[n, d]`: 0 where
+/// some value is no f32 number, and the rows were not stored so.
+///
+/// A rounding error is at most `eps_f32 |x| / 2`, of variance a third of its square; of `[n, d]` of these the largest
+/// singular value is about `sqrt(n) + sqrt(d)` deviations \[1\]. Twice that is taken.
+///
+/// # References
+/// 1. K. R. Davidson & S. J. Szarek, *Local operator theory, random matrices and Banach spaces*, 2001, theorem 2.13.
+pub fn f32_noise(rows: MatRef<'_, f64>) -> f64 {
+    let (n, d) = (rows.nrows() as f64, rows.ncols() as f64);
+    let stored = |x: &f64| f64::from(*x as f32) == *x;
+    if n == 0.0 || d == 0.0 || !rows.col_iter().all(|column| column.iter().all(stored)) {
+        return 0.0;
+    }
+    let half = f64::from(f32::EPSILON) / 2.0;
+    let variance = half * half / 3.0 * squared_norm(rows) / (n * d);
+    4.0 * variance * (1.0 + (d / n).sqrt()).powi(2)
 }
 
 /// Eigen-decomposition of a symmetric matrix; only the lower triangle is read.

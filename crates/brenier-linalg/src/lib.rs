@@ -48,7 +48,7 @@ mod weights;
 pub use basis::{JointBasis, joint_basis, orthonormalize};
 pub use classes::ClassGram;
 pub use decompose::{
-    Eigen, ThinSvd, extreme_eigenvalues, relative_floor, singular_values, symmetric_eigen,
+    Eigen, ThinSvd, extreme_eigenvalues, f32_noise, relative_floor, singular_values, symmetric_eigen,
     symmetric_eigenvalues, thin_svd,
 };
 pub use error::LinalgError;

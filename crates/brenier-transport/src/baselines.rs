@@ -101,12 +101,12 @@ pub(crate) fn act(pair: &Pair<'_>, method: Method, options: &FitOptions) -> (Aff
                 }
             }
         }
-        if let Some((low, high)) = options.act_quantiles {
+        if let Some((low, high)) = options.act_range() {
             range.0[j] = a.quantile(low);
             range.1[j] = a.quantile(high);
         }
     }
-    map.range = options.act_quantiles.map(|_| range);
+    map.range = options.act_range().map(|_| range);
     (Affine::Diagonal(map), skipped)
 }
 

@@ -134,7 +134,7 @@ fn refuse_what_needs_rows(method: Method, options: &FitOptions) -> Result<(), Tr
             return Err(fourth_moments("gate shrinkage"));
         }
     }
-    if matches!(method, Method::ActMean | Method::ActGaussian) && options.act_quantiles.is_some() {
+    if matches!(method, Method::ActMean | Method::ActGaussian) && options.act_range().is_some() {
         return refuse("a range of quantiles".to_owned(), "leave the quantiles out, or fit to activations");
     }
     if options.bootstrap.is_some() {
@@ -309,6 +309,7 @@ fn pooled(known: &Known<'_>, shrinkage: Shrinkage) -> Result<Pooled, TransportEr
         rows,
         above: source.factor().nrows(),
         spread: all / n as f64,
+        noise: 0.0,
     })
 }
 

@@ -93,7 +93,7 @@ impl Joint {
 
     /// The directions in which the source varies.
     pub(crate) fn range_of_source(&self) -> Result<Range, LinalgError> {
-        Range::of(self.of_source.as_ref(), self.dim())
+        Range::of(self.of_source.as_ref(), self.dim(), 0.0)
     }
 
     /// Measures a map `x -> m_t + A (x - m_s)`, which is `matrix` in the span, [`Self::scale`] times the identity outside
@@ -178,11 +178,14 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// Of a factor whose columns are coordinates of `d` dimensions.
-    pub(crate) fn of(factor: MatRef<'_, f64>, d: usize) -> Result<Self, LinalgError> {
+    /// Of a factor whose columns are coordinates of `d` dimensions. A square of at most `noise` counts as zero too.
+    pub(crate) fn of(factor: MatRef<'_, f64>, d: usize, noise: f64) -> Result<Self, LinalgError> {
         let svd = thin_svd(factor)?;
         let largest = svd.values.first().copied().unwrap_or(0.0);
-        let floor = relative_floor(d.max(factor.nrows()));
+        let mut floor = relative_floor(d.max(factor.nrows()));
+        if noise > floor * largest * largest {
+            floor = noise / (largest * largest);
+        }
         let kept = svd.values.iter().take_while(|&&s| s > 0.0 && s * s > floor * largest * largest).count();
         Ok(Self { svd, kept, floor })
     }

@@ -188,8 +188,8 @@ pub struct FitOptions {
     pub gate: GateOptions,
     /// Options of [`Method::Mixture`].
     pub mixture: MixtureOptions,
-    /// AcT only: move a coordinate only strictly inside these two quantiles of its source values, such as
-    /// `(0.0, 1.0)`. Everywhere by default.
+    /// AcT only: move a coordinate only strictly inside these two quantiles of its source values. Everywhere by
+    /// default, and for `(0.0, 1.0)`, which leaves nothing out.
     pub act_quantiles: Option<(f64, f64)>,
     /// Blur of [`Method::Entropic`]; a tenth of the spread by default.
     pub entropic_sigma: Blur,
@@ -221,6 +221,11 @@ impl Default for FitOptions {
 }
 
 impl FitOptions {
+    /// The quantiles between which AcT moves a coordinate; none where it moves everywhere.
+    pub(crate) fn act_range(&self) -> Option<(f64, f64)> {
+        self.act_quantiles.filter(|&range| range != (0.0, 1.0))
+    }
+
     /// Checks the ranges of all options.
     ///
     /// # Errors

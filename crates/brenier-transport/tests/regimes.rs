@@ -257,11 +257,19 @@ fn act_sorts_resamples_and_keeps_to_its_range() {
     // Target = 3 source + 1 read at other quantiles of the same line: the slope is 3 whatever the counts.
     let source = Mat::from_fn(5, 1, |i, _| [4.0, 0.0, 2.0, 3.0, 1.0][i]);
     let target = Mat::from_fn(9, 1, |i, _| 1.0 + 3.0 * (8 - i) as f64 * 0.5);
-    let options = FitOptions { act_quantiles: Some((0.0, 1.0)), ..FitOptions::default() };
-    let found = fit(Method::ActLinear, source.as_ref(), target.as_ref(), &options, None).unwrap();
-    let moved = map_rows(&found.map, mat![[1.0], [0.0], [4.0], [9.0]].as_ref());
-    // Strictly inside (0, 4) alone.
-    assert!(relative(moved.as_ref(), mat![[4.0], [0.0], [4.0], [9.0]].as_ref()) < 1e-14);
+    let moved = |range| {
+        let options = FitOptions { act_quantiles: range, ..FitOptions::default() };
+        options.check().unwrap();
+        let found = fit(Method::ActLinear, source.as_ref(), target.as_ref(), &options, None).unwrap();
+        map_rows(&found.map, mat![[1.0], [0.0], [2.0], [4.0], [9.0]].as_ref())
+    };
+    // Strictly inside (1, 3) alone.
+    let inside = moved(Some((0.25, 0.75)));
+    assert!(relative(inside.as_ref(), mat![[1.0], [0.0], [7.0], [4.0], [9.0]].as_ref()) < 1e-14);
+    // All quantiles are no range, beyond the rows seen too.
+    let everywhere = mat![[4.0], [1.0], [7.0], [13.0], [28.0]];
+    assert!(relative(moved(Some((0.0, 1.0))).as_ref(), everywhere.as_ref()) < 1e-14);
+    assert!(relative(moved(None).as_ref(), everywhere.as_ref()) < 1e-14);
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn on(path: &Path, fault: &jinja::Fault) -> ModelError {
     match (&fault.reason, fault.line) {
         (jinja::Reason::Refused(message), _) => ModelError::TemplateRefused { path, message: shown(message) },
         (jinja::Reason::Failed(reason), Some(line)) => {
-            ModelError::Template { path, reason: format!("line {line}: {}", shown(reason)) }
+            ModelError::Template { path, reason: format!("line {line} (counted from 1): {}", shown(reason)) }
         }
         (jinja::Reason::Failed(reason), None) => ModelError::Template { path, reason: shown(reason) },
     }

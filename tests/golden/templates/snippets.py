@@ -89,7 +89,7 @@ SNIPPETS = [
     # Values printed.
     "{{ mixed }}|{{ table }}|{{ (1, 'a') }}|{{ (1,) }}|{{ () }}|{{ [()] }}|{{ {1: (2, [3])} }}|{{ [none, true, 1.0, missing] }}",
     "{{ text }}|{{ [text] }}|{{ ['\\'', '\"', '\\'\"', '\\\\', '\\x00\\x7f\\x85\\xa0', 'é☃', '\\u200b', '𝄞'] }}",
-    "{{ 1.0 }}|{{ 1e16 }}|{{ 1e15 }}|{{ 0.0001 }}|{{ 0.00001 }}|{{ 123456789.123456789 }}|{{ 1e22 }}|{{ 1.5e-7 }}|{{ 5e-324 }}|{{ -0.0 }}|{{ 1e999 }}|{{ -1e999 }}",
+    "{{ 1.0 }}|{{ 1e16 }}|{{ 1e15 }}|{{ 0.0001 }}|{{ 0.00001 }}|{{ 123456789.123456789 }}|{{ 1e22 }}|{{ 1.5e-7 }}|{{ 5e-324 }}|{{ -0.0 }}|{{ 1e999 }}|{{ -1e999 }}|{{ 9230227337830788.0 / 7 }}|{{ 1150340272150163.25 }}|{{ 1150340272150163.75 }}|{{ 9007199254740993.0 }}|{{ 0.3 }}|{{ 1e23 }}|{{ 2.0 ** 60 }}",
     "{{ 100000000000000000000 }}|{{ 1_000 }}|{{ 0x1F }}|{{ 0b101 }}|{{ 0o17 }}|{{ 1_0.5 }}|{{ 1E3 }}|{{ 00 }}",
     "{{ range(3) }}|{{ range(1, 7, 2) }}|{{ range(3)[1] }}|{{ range(5)|list }}|{{ range(5, 0, -2)|list }}|{{ range(0)|list }}|{{ range(10)[-1] }}|{{ range(3)|length }}",
     "{{ table.keys() }}|{{ {'a': 1}.items() }}|{{ table.values()|list }}|{{ {}.keys() }}",
@@ -133,7 +133,7 @@ SNIPPETS = [
     "{{ '<b>'|safe|e }}|{{ ['<'|e] }}|{{ '<'|e|string }}|{{ '<'|e|length }}|{{ ('<'|e) == '&lt;' }}|{{ '<'|e is escaped }}|{{ '<'|e|tojson }}",
     "{{ 'aaa'|replace('a', 'b', 2) }}|{{ 'abc'|replace('', '-') }}|{{ 123|replace(2, 'x') }}|{{ none|replace('None', 'x') }}|{{ 'aXbX'.replace('X', '', 1) }}|{{ ''.replace('', 'x') }}|{{ 'abc'.replace('', '-', 2) }}",
     "{{ 'abc'|center(10) }}|{{ 'abcd'|center(9) }}|{{ 'abc'|center(2) }}|[{{ 'ab'.center(5) }}]|[{{ 'ab'.ljust(4, '.') }}]|[{{ 'ab'.rjust(4) }}]|{{ '-5'.zfill(4) }}|{{ 'ab'.zfill(1) }}",
-    "{{ 'a\\nb\\n\\nc'|indent }}|{{ 'a\\nb\\n'|indent(2, true) }}|{{ 'a\\n\\nb'|indent(2, blank=true) }}|{{ 'a\\nb'|indent('> ') }}|[{{ ''|indent }}]|{{ 'a\\r\\nb'|indent(1) }}|{{ 'a\\nb'|indent(width=1, first=true) }}",
+    "{{ 'a\\nb\\n\\nc'|indent }}|{{ 'a\\nb\\n'|indent(2, true) }}|{{ 'a\\n\\nb'|indent(2, blank=true) }}|{{ 'a\\nb'|indent('> ') }}|[{{ ''|indent }}]|{{ 'a\\r\\nb'|indent(1) }}|{{ 'a\\nb'|indent(width=1, first=true) }}|{{ 'a\\r'|indent }}|",
     "{{ 5|indent }}",
     "{{ none|indent }}",
     "{{ 'foo bar baz qux'|truncate(9) }}|{{ 'foo bar baz qux'|truncate(9, true) }}|{{ 'foo bar baz qux'|truncate(11) }}|{{ 'foo bar baz qux'|truncate(11, false, '...', 0) }}",
@@ -151,7 +151,7 @@ SNIPPETS = [
     "{{ '{x}'.format() }}",
     # Filters of numbers.
     "{{ 2.5|round }}|{{ 3.5|round }}|{{ 0.5|round }}|{{ 1.5|round }}|{{ -2.5|round }}|{{ 2.675|round(2) }}|{{ 1.25|round(1) }}|{{ 5|round }}|{{ 1234|round(-2) }}|{{ 1250|round(-2) }}|{{ 1350|round(-2) }}|{{ true|round }}",
-    "{{ 42.55|round(1, 'floor') }}|{{ 42.51|round(1, method='ceil') }}|{{ 2.1|round(method='ceil') }}|{{ -2.1|round(0, 'floor') }}|{{ 5|round(method='floor') }}|{{ -0.5|round(method='ceil') }}|{{ 2.5|round|int }}|{{ 1e20|round }}|{{ 0.1|round(30) }}",
+    "{{ 42.55|round(1, 'floor') }}|{{ 42.51|round(1, method='ceil') }}|{{ 2.1|round(method='ceil') }}|{{ -2.1|round(0, 'floor') }}|{{ 5|round(method='floor') }}|{{ -0.5|round(method='ceil') }}|{{ 2.5|round|int }}|{{ 1e20|round }}|{{ 0.1|round(30) }}|{{ -4.0|round(-1) }}|{{ 2.5|round(none) }}",
     "{{ 2.5|round(method='up') }}",
     "{{ 'x'|round }}",
     "{{ missing|round }}",

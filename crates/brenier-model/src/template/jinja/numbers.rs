@@ -80,7 +80,7 @@ pub(super) fn round_float(value: f64, digits: i128) -> Result<f64, Fault> {
         Ok(digits) if digits > 400 => Ok(value),
         Ok(digits) => format!("{value:.digits$}").parse().map_err(|_| Fault::new("round failed")),
         Err(_) if value.fract() == 0.0 && value.abs() < 1e15 => {
-            Ok(round_integer(value as i128, digits)? as f64)
+            Ok((round_integer(value as i128, digits)? as f64).copysign(value))
         }
         Err(_) => Err(Fault::unsupported("rounding a fraction to tens")),
     }

@@ -135,20 +135,24 @@ fn pairs(entries: &[(Value, Value)], level: u16, out: &mut Writer<'_>) -> Result
     out.push("}")
 }
 
-/// `repr` of a float: the shortest digits that name it.
+/// `repr` of a float: the fewest digits that name it, and of several such numbers the nearest.
 pub(super) fn float(number: f64) -> String {
-    if number.is_nan() {
-        return "nan".to_owned();
+    if !number.is_finite() {
+        return if number.is_nan() { "nan".to_owned() } else { number.to_string() };
     }
-    let text = format!("{number:?}");
-    // Rust writes 1e16 and 1e-5 where Python writes 1e+16 and 1e-05.
-    match text.split_once('e') {
-        Some((digits, exponent)) => match exponent.strip_prefix('-') {
-            Some(exponent) => format!("{digits}e-{exponent:0>2}"),
-            None => format!("{digits}e+{exponent:0>2}"),
-        },
-        None => text,
+    let fewest = format!("{number:e}");
+    let count = fewest.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
+    // With so many digits once more, for where two numbers are as near this rounds to the even digit.
+    let nearest = format!("{number:.*e}", count - 1);
+    let (digits, exponent) = nearest.split_once('e').unwrap_or((&nearest, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..16).contains(&exponent) {
+        // The digits after the point, of which there is at least one.
+        let places = usize::try_from(count as i32 - 1 - exponent).unwrap_or(0).max(1);
+        return format!("{number:.places$}");
     }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
 /// `repr` of a string.

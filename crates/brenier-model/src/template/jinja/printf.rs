@@ -120,6 +120,9 @@ impl Conversion {
         }
         let rest = rest.strip_prefix(['l', 'h', 'L']).unwrap_or(rest);
         let Some(letter) = rest.chars().next() else { return Err(Fault::new("incomplete format")) };
+        if letter == '%' && !text.starts_with('%') {
+            return Err(Fault::new("`%%` in a format takes no layout"));
+        }
         Ok((Self { named, layout, letter }, &rest[letter.len_utf8()..]))
     }
 

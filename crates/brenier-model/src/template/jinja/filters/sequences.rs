@@ -73,7 +73,7 @@ pub(super) fn call(name: &str, value: Value, call: Call, heap: &Heap) -> Result<
         "sort" => {
             let [reverse, case, attribute] = call.bind(name, ["reverse", "case_sensitive", "attribute"])?;
             let keys = Keys::new(attribute.as_ref(), !flag(case, false), true, heap)?;
-            heap.list(sorted(&value, &keys, flag(reverse, false), heap)?)
+            heap.list(sorted(&value, &keys, integer(name, reverse)?.unwrap_or(0) != 0, heap)?)
         }
         "dictsort" => dictsort(&value, call, heap),
         "groupby" => groupby(&value, call, heap),
@@ -272,7 +272,7 @@ fn dictsort(value: &Value, call: Call, heap: &Heap) -> Result<Value, Fault> {
     };
     let keys = Keys::new(Some(&Value::Int(path)), !flag(case, false), false, heap)?;
     let pairs = Value::View(View::Items, dict.clone());
-    heap.list(sorted(&pairs, &keys, flag(reverse, false), heap)?)
+    heap.list(sorted(&pairs, &keys, integer("dictsort", reverse)?.unwrap_or(0) != 0, heap)?)
 }
 
 fn groupby(value: &Value, call: Call, heap: &Heap) -> Result<Value, Fault> {

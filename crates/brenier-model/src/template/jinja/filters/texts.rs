@@ -140,8 +140,9 @@ fn indent(value: &Value, call: Call, heap: &Heap) -> Result<Value, Fault> {
     if flag(first, false) {
         out.repeat(&unit, times)?;
     }
-    // A text that ends a line keeps its end: jinja2 adds one more before it splits.
-    let ended = text.is_empty() || text.ends_with(unicode::is_line_end);
+    // A text that ends a line keeps its end: jinja2 adds one more before it splits (which makes one of two
+    // after a carriage return).
+    let ended = text.is_empty() || text.ends_with(unicode::is_line_end) && !text.ends_with('\r');
     let lines = methods::lines_of(&text, false).chain(ended.then_some(""));
     for (i, line) in lines.enumerate() {
         if i > 0 {

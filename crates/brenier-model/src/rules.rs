@@ -159,7 +159,7 @@ fn force(ids: &[u32], logits: &mut [f32]) {
 }
 
 fn prefer_the_end(start: usize, factor: f64, text: &Text<'_>, logits: &mut [f32]) {
-    let Some(beyond) = text.new.len().checked_sub(start).filter(|&beyond| beyond > 0) else { return };
+    let Some(beyond) = text.new.len().checked_sub(start) else { return };
     let power = factor.powi(i32::try_from(beyond).unwrap_or(i32::MAX)) - 1.0;
     for &id in text.eos {
         if let Some(logit) = logits.get_mut(id as usize).filter(|logit| logit.is_finite()) {

@@ -61,7 +61,7 @@ pub enum EvalError {
         /// Its place there, in words.
         place: String,
         /// What is wrong with it.
-        source: brenier_model::ModelError,
+        source: Box<brenier_model::ModelError>,
     },
     /// A forward pass whose values are not finite.
     #[error("{what} {index}, token {token} (counted from 0): {overflow}")]

@@ -93,7 +93,11 @@ pub fn prompt_ids(
     let ids = |(index, prompt): (usize, &Prompt)| {
         let ids = subject.prompt_ids(prompt);
         let ids = ids.and_then(|ids| Ok(spec.check_ids(&ids, room).map(|()| ids)?));
-        ids.map_err(|source| EvalError::Prompt { what: what.to_owned(), place: prompt.place(index), source })
+        ids.map_err(|source| EvalError::Prompt {
+            what: what.to_owned(),
+            place: prompt.place(index),
+            source: Box::new(source),
+        })
     };
     prompts.iter().enumerate().map(ids).collect()
 }

@@ -146,8 +146,8 @@ fn prompt_of(file: &TextFile, line: usize, mut object: Extra) -> Result<Prompt, 
         if ids.is_empty() {
             return Err(wrong("an empty list"));
         }
-        let id = |id: &Box<RawValue>| id.get().parse().map_err(|_| wrong(id.get()));
-        PromptInput::Ids(ids.iter().map(id).collect::<Result<_, _>>()?)
+        let id = |id: &RawValue| id.get().parse().map_err(|_| wrong(id.get()));
+        PromptInput::Ids(ids.iter().map(|text| id(text)).collect::<Result<_, _>>()?)
     } else {
         match object.remove("prompt").map(|text| string(text.get())) {
             Some(Ok(text)) => PromptInput::Text(text),

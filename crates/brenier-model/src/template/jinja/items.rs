@@ -100,12 +100,10 @@ pub(super) fn item(value: &Value, key: &Value, heap: &Heap) -> Result<Value, Fau
                 return Ok(Value::Int(range.get(at)));
             }
         }
-        Value::Str(text) => {
-            if key.as_index().is_some() {
-                heap.read(text.len() * 2)?;
-                if let Some(c) = position(key, text.chars().count()).and_then(|at| text.chars().nth(at)) {
-                    return heap.text(c.encode_utf8(&mut [0; 4]));
-                }
+        Value::Str(text) if key.as_index().is_some() => {
+            heap.read(text.len() * 2)?;
+            if let Some(c) = position(key, text.chars().count()).and_then(|at| text.chars().nth(at)) {
+                return heap.text(c.encode_utf8(&mut [0; 4]));
             }
         }
         Value::Markup(_) => return Err(Fault::unsupported("an item of markup")),

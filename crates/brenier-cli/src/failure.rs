@@ -134,6 +134,7 @@ fn carried<'a>(cause: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let inner: Option<&(dyn Error + 'static)> = match cause.downcast_ref() {
         Some(EvalError::Batch(error)) => Some(error),
         Some(EvalError::Model(error)) => Some(error),
+        Some(EvalError::Prompt { source, .. }) => Some(source.as_ref()),
         Some(EvalError::Capture(error)) => Some(error),
         Some(EvalError::Map(error)) => Some(error),
         Some(_) => None,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const TOLERANCE: f32 = 30.0 * 8.0 * f32::EPSILON + 1e-6;
 
 /// Cases in which one statement loses against another.
-const WARNED: [(&str, &[&str]); 8] = [
+const WARNED: [(&str, &[&str]); 9] = [
     ("rope_scaling replaces rope_parameters", &["`rope_scaling`", "10000", "`rope_parameters`", "50"]),
     ("an empty rope_scaling replaces nothing", &["`rope_parameters.rope_theta` is 50", "`rope_theta` 7"]),
     ("the inner rope_theta wins", &["`rope_parameters.rope_theta` is 50", "`rope_theta` 7"]),
@@ -20,6 +20,7 @@ const WARNED: [(&str, &[&str]); 8] = [
     ("the context serves as the original one", &["original_max_position_embeddings` is not given", "16"]),
     ("tied with another head", &["`lm_head.weight`", "`model.embed_tokens.weight`", "tie_word_embeddings"]),
     ("rotary buffers", &["rotary_emb.inv_freq", "theta 50"]),
+    ("a table for each type of layer", &["full_attention", "transformers reads no table"]),
 ];
 
 #[test]

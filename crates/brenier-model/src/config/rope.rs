@@ -85,7 +85,14 @@ fn table_of_layers(table: &Fields<'_>, outer: &Outer) -> Result<Rope, ModelError
         }
     }
     match full {
-        Some((_, rope)) if types.contains(&"full_attention") => Ok(rope),
+        Some((_, rope)) if types.contains(&"full_attention") => {
+            let name = table.full("full_attention");
+            table.warn(&format!(
+                "`{name}` is {}; it is used, where transformers reads no table of layer types for this architecture",
+                described(&rope)
+            ));
+            Ok(rope)
+        }
         _ => Err(table.wrong("full_attention", "the settings of layers with full attention", "nothing")),
     }
 }

@@ -21,7 +21,7 @@ const PLAIN: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% en
 /// A template that shows the date.
 const DATED: &str = "{{ strftime_now('%d %B %Y') }}\n{% for m in messages %}{{ m.content }}\n{% endfor %}";
 
-/// The same facts but for one.
+/// How activations were made, with one fact changed.
 fn but<'a>(facts: &BTreeMap<&'a str, &'a str>, key: &'a str, value: &'a str) -> BTreeMap<&'a str, &'a str> {
     let mut facts = facts.clone();
     facts.insert(key, value);

@@ -42,7 +42,7 @@ pub(crate) fn forced(what: &'static str, prompts: &[Vec<u32>], continuations: &[
         .collect()
 }
 
-/// As [`kl`], with an error of its own for each tap: one that fails costs the others nothing.
+/// KL divergences as [`kl`] gives them, with an error of its own for each tap: one that fails costs the others nothing.
 pub(crate) fn divergences(
     model: &dyn ResidualModel,
     cases: &[Case],

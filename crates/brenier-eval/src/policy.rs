@@ -141,7 +141,7 @@ impl<T: Clone> Chosen<T> {
         Self { value, from, recorded }
     }
 
-    /// The same choice in other terms.
+    /// Applies a function to the value and to the recorded one.
     pub fn map<U>(self, mut to: impl FnMut(T) -> U) -> Chosen<U> {
         Chosen { value: to(self.value), from: self.from, recorded: self.recorded.map(to) }
     }

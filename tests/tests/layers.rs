@@ -7,6 +7,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Which rooms a room may use. What is not listed is not allowed.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("brenier-hub", &[]),
     ("brenier-linalg", &[]),
     ("brenier-map", &[]),
     ("brenier-transport", &["linalg", "map"]),

@@ -132,7 +132,12 @@ mod write {
         pub(crate) fn lock(&self, etag: &str, waits: impl FnOnce(&Path)) -> Result<Option<File>, HubError> {
             let path = self.locks.join(format!("{etag}.lock"));
             create_parent(&path)?;
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(false).write(true);
+            // As huggingface_hub: several people may share a cache.
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o664);
+            let file = options.open(&path).or_else(|_| File::open(&path));
             let file = file.map_err(HubError::io("open", &path))?;
             let busy = match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),

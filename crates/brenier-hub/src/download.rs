@@ -10,6 +10,7 @@ use ureq::http::StatusCode;
 
 use crate::cache::{Repository, Snapshot, create_parent};
 use crate::error::{HubError, one_line};
+use crate::explain::{explain, no_model};
 use crate::files::{CONFIG, INDEX, OPTIONAL, SINGLE, shards};
 use crate::http::{Client, Failure, Listing, Remote, pause, text};
 use crate::name::{Commit, Revision};
@@ -38,7 +39,10 @@ pub(crate) fn complete(
         (Err(_), Some(snapshot)) if snapshot.is_model() => return Ok(Resolved::from_cache(snapshot)),
         (Err(failure), cached) if failure.passes() => {
             let (verb, hint) = match failure {
-                Failure::Network(_) => ("cannot be reached: ", "try again where there is a network"),
+                Failure::Network(_) => (
+                    "cannot be reached: ",
+                    "try again where there is a network; HTTPS_PROXY and SSL_CERT_FILE are heeded",
+                ),
                 _ => ("", "try again later"),
             };
             let reason = format!("{} {verb}{}", client.endpoint(), failure.reason());
@@ -47,8 +51,12 @@ pub(crate) fn complete(
         (Err(failure), _) => return Err(explain(place, &client, failure, &api_url(place, &client))),
     };
     let mut download = Download { place, client, commit: &listing.commit, progress, base: 0, total: 0 };
-    download.run(&listing)?;
-    place.repository.set_commit(place.revision, &listing.commit)?;
+    let any = download.run(&listing)?;
+    match place.repository.set_commit(place.revision, &listing.commit) {
+        // All was there: a cache that cannot be written is good enough.
+        Err(_) if !any => {}
+        noted => noted?,
+    }
     let snapshot = place.repository.snapshot(listing.commit)?;
     if !snapshot.is_model() {
         let reason = "it was just downloaded".to_owned();
@@ -87,11 +95,13 @@ impl From<Failure> for Stop {
 }
 
 impl Download<'_> {
-    fn run(&mut self, listing: &Listing) -> Result<(), HubError> {
+    /// Downloads what a commit lacks. Returns whether it lacked anything.
+    fn run(&mut self, listing: &Listing) -> Result<bool, HubError> {
         let has = |name: &str| listing.files.iter().any(|file| file == name);
         if !has(CONFIG) || !(has(SINGLE) || has(INDEX)) {
             return Err(no_model(self.place, listing));
         }
+        let mut any = false;
         let mut wanted = vec![CONFIG.to_owned()];
         for name in OPTIONAL {
             if has(name) {
@@ -104,7 +114,7 @@ impl Download<'_> {
             wanted.push(SINGLE.to_owned());
         } else {
             // The index first: it says what else there is.
-            self.fetch_all(&[INDEX.to_owned()])?;
+            any |= self.fetch_all(&[INDEX.to_owned()])?;
             let shards = shards(&self.path(INDEX))?;
             if let Some(shard) = shards.iter().find(|shard| !has(shard)) {
                 return Err(HubError::Repository {
@@ -116,25 +126,28 @@ impl Download<'_> {
             }
             wanted.extend(shards);
         }
-        self.fetch_all(&wanted)?;
-        (self.progress)(Progress::Done);
-        Ok(())
+        any |= self.fetch_all(&wanted)?;
+        if any {
+            (self.progress)(Progress::Done);
+        }
+        Ok(any)
     }
 
-    /// Downloads those files that are not there.
-    fn fetch_all(&mut self, names: &[String]) -> Result<(), HubError> {
+    /// Downloads those files that are not there. Returns whether there were any.
+    fn fetch_all(&mut self, names: &[String]) -> Result<bool, HubError> {
         let remotes = names
             .iter()
             .filter(|name| !self.path(name).is_file())
             .map(|name| self.describe(name))
             .collect::<Result<Vec<_>, _>>()?;
         if remotes.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         self.base = 0;
         self.total = remotes.iter().filter_map(|remote| remote.size).sum();
         (self.progress)(Progress::Start { files: remotes.len(), bytes: self.total });
-        remotes.iter().try_for_each(|remote| self.fetch(remote))
+        remotes.iter().try_for_each(|remote| self.fetch(remote))?;
+        Ok(true)
     }
 
     fn repository(&self) -> &Repository {
@@ -165,10 +178,13 @@ impl Download<'_> {
         // Held until the end of the function.
         let _lock = self.place.repository.lock(&remote.etag, wait)?;
         let blob = self.repository().blob(&remote.etag);
-        if !(blob.is_file() && self.check(&blob, remote)?.is_ok()) {
-            self.download(remote, &blob)?;
+        // Another program may have brought it meanwhile.
+        if !self.path(name).is_file() {
+            if !(blob.is_file() && self.check(&blob, remote)?.is_ok()) {
+                self.download(remote, &blob)?;
+            }
+            self.repository().link(self.commit, name, &remote.etag)?;
         }
-        self.repository().link(self.commit, name, &remote.etag)?;
         self.base += fs::metadata(&blob).map_or(0, |metadata| metadata.len());
         (self.progress)(Progress::Received { done: self.base, total: self.total.max(self.base) });
         Ok(())
@@ -319,88 +335,5 @@ fn hash<D: Digest>(path: &Path, mut digest: D) -> Result<String, HubError> {
             0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
             read => digest.update(&buffer[..read]),
         }
-    }
-}
-
-/// A failure as an error with a hint.
-fn explain(place: &Place<'_>, client: &Client, failure: Failure, url: &str) -> HubError {
-    let name = place.name.to_string();
-    let page = format!("{}/{name}", client.endpoint());
-    let access = |reason: String, hint: String| HubError::Access { name: name.clone(), reason, hint };
-    let server = |problem: String, hint: &str| HubError::Server {
-        name: name.clone(),
-        url: url.to_owned(),
-        problem,
-        hint: hint.to_owned(),
-    };
-    match &failure {
-        Failure::Status { code, .. } if code == "RevisionNotFound" => {
-            HubError::NoRevision { name, revision: place.revision.to_string() }
-        }
-        Failure::Status { status, code, .. } if code == "GatedRepo" || status.as_u16() == 403 => {
-            let reason = format!("the Hub refuses it as gated or private: it {}", failure.reason());
-            let ask = format!("ask for access at {page}");
-            match client.has_token() {
-                true => access(reason, format!("{ask} with the account of the token that was sent")),
-                false => access(reason, format!("{ask}, then log in with `hf auth login` or set HF_TOKEN")),
-            }
-        }
-        Failure::Status { status, .. } if status.as_u16() == 401 && client.has_token() => access(
-            format!("the Hub does not accept the access token: it {}", failure.reason()),
-            "make a new token on its settings page, and check the model's name".to_owned(),
-        ),
-        Failure::Status { status, .. } if status.as_u16() == 401 => access(
-            format!("there is no such model, or it is private or gated: the Hub {}", failure.reason()),
-            "check the name (no directory is called so either), or log in with `hf auth login` or set HF_TOKEN"
-                .to_owned(),
-        ),
-        Failure::Status { status, code, .. } if status.as_u16() == 404 && code != "EntryNotFound" => access(
-            format!("{} has no such model: it {}", client.endpoint(), failure.reason()),
-            "check the name and the revision; no directory is called so either".to_owned(),
-        ),
-        failure if failure.passes() => server(failure.reason(), "try again later, it goes on from there"),
-        failure => server(
-            failure.reason(),
-            "is this address a Hub's? check HF_ENDPOINT and the settings of a proxy",
-        ),
-    }
-}
-
-/// What a repository lacks that has no configuration or no safetensors.
-fn no_model(place: &Place<'_>, listing: &Listing) -> HubError {
-    let has = |name: &str| listing.files.iter().any(|file| file == name);
-    let with = |endings: &[&str]| {
-        listing
-            .files
-            .iter()
-            .find(|file| endings.iter().any(|ending| file.ends_with(ending)))
-            .map(|file| one_line(file))
-    };
-    let (problem, hint) = if !has(CONFIG) {
-        ("it has no config.json".to_owned(), "give the name of a language model in Hugging Face layout")
-    } else if let Some(file) = with(&[".bin", ".pth", ".pt", ".h5", ".msgpack"]) {
-        (
-            format!("it has {file}, but neither {SINGLE} nor {INDEX}"),
-            "convert it with transformers (`save_pretrained`), or give a revision that was converted, \
-             such as refs/pr/1",
-        )
-    } else if let Some(file) = with(&[".gguf"]) {
-        (
-            format!("it has {file}, but neither {SINGLE} nor {INDEX}"),
-            "give the name of the model that it was quantised from",
-        )
-    } else if let Some(file) = with(&[".safetensors"]) {
-        (
-            format!("it has {file}, but neither {SINGLE} nor {INDEX}"),
-            "give the name of a whole model, not of an adapter or of another layout",
-        )
-    } else {
-        (format!("it has neither {SINGLE} nor {INDEX}"), "give the name of a model with safetensors weights")
-    };
-    HubError::Repository {
-        name: place.name.to_string(),
-        revision: place.revision.to_string(),
-        problem,
-        hint: hint.to_owned(),
     }
 }

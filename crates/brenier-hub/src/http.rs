@@ -157,6 +157,7 @@ impl Client {
         let info: Info =
             serde_json::from_slice(&bytes).map_err(|error| foreign(&one_line(&error.to_string())))?;
         let commit = Commit::parse(&info.sha)
+            .filter(|commit| revision.commit().is_none_or(|asked| asked == *commit))
             .ok_or_else(|| foreign(&format!("found the commit `{}`", one_line(&info.sha))))?;
         Ok(Listing { commit, files: info.siblings.into_iter().map(|file| file.rfilename).collect() })
     }

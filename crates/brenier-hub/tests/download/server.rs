@@ -45,8 +45,8 @@ pub struct Hub {
     pub files: BTreeMap<String, Files>,
     /// The token that it wants.
     pub token: Option<String>,
-    /// The token that it knows, and to which it does not give the files.
-    pub refused: Option<String>,
+    /// Whether only the description is for everybody.
+    pub gated: bool,
     /// Answers to requests for a file's bytes, one each.
     pub faults: VecDeque<Fault>,
     /// Statuses of the next listings.
@@ -244,8 +244,9 @@ fn reply(
     let Some((commit, file)) = file else {
         return Reply::error(404, "RepoNotFound", "Repository not found");
     };
-    if !storage && hub.refused.as_deref().is_some_and(|refused| token == Some(refused)) {
-        return Reply::error(403, "GatedRepo", "Access to this model is restricted");
+    if !storage && hub.gated {
+        let status = if token.is_some() { 403 } else { 401 };
+        return Reply::error(status, "GatedRepo", "Access to this model is restricted");
     }
     let Some(bytes) = hub.files.get(commit).and_then(|files| files.get(file)) else {
         return Reply::error(404, "EntryNotFound", "Entry not found");

@@ -45,8 +45,13 @@ pub(crate) fn complete(
                 ),
                 _ => ("", "try again later"),
             };
-            let reason = format!("{} {verb}{}", client.endpoint(), failure.reason());
-            return Err(place.missing(cached.as_ref(), reason, hint));
+            return Err(HubError::Unreachable {
+                name: place.name.to_string(),
+                revision: place.revision.to_string(),
+                missing: place.missing(cached.as_ref()),
+                reason: format!("{} {verb}{}", client.endpoint(), failure.reason()),
+                hint: hint.to_owned(),
+            });
         }
         (Err(failure), _) => return Err(explain(place, &client, failure, &api_url(place, &client))),
     };
@@ -59,8 +64,13 @@ pub(crate) fn complete(
     }
     let snapshot = place.repository.snapshot(listing.commit)?;
     if !snapshot.is_model() {
-        let reason = "it was just downloaded".to_owned();
-        return Err(place.missing(Some(&snapshot), reason, "does another program delete from the cache?"));
+        return Err(HubError::Missing {
+            name: place.name.to_string(),
+            revision: place.revision.to_string(),
+            missing: place.missing(Some(&snapshot)),
+            reason: "it was just downloaded".to_owned(),
+            hint: "does another program delete from the cache?".to_owned(),
+        });
     }
     Ok(Resolved::from_cache(snapshot))
 }

@@ -45,7 +45,7 @@ pub enum HubError {
         /// The model's name.
         name: String,
     },
-    /// A model that the cache lacks, wholly or in part, and that cannot be downloaded.
+    /// A model that the cache lacks, wholly or in part, and that is not to be downloaded.
     #[error("{name}, revision {revision}: {missing}; {reason}; {hint}")]
     Missing {
         /// The model's name.
@@ -55,6 +55,20 @@ pub enum HubError {
         /// What is missing and where it was looked for.
         missing: String,
         /// Why it is not downloaded.
+        reason: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A model that the cache lacks, wholly or in part, while the Hub gives no answer.
+    #[error("{name}, revision {revision}: {missing}; {reason}; {hint}")]
+    Unreachable {
+        /// The model's name.
+        name: String,
+        /// The revision.
+        revision: String,
+        /// What is missing and where it was looked for.
+        missing: String,
+        /// What became of the request.
         reason: String,
         /// What to do about it.
         hint: String,

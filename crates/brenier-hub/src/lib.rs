@@ -159,7 +159,13 @@ pub fn resolve(
                     "build with the feature `download`, or copy the model into the cache",
                 )
             };
-            Err(place.missing(cached.as_ref(), reason.to_owned(), hint))
+            Err(HubError::Missing {
+                name: name.to_string(),
+                revision: revision.to_string(),
+                missing: place.missing(cached.as_ref()),
+                reason: reason.to_owned(),
+                hint: hint.to_owned(),
+            })
         }
     }
 }
@@ -172,9 +178,9 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Says what the cache lacks and where it was looked for.
-    fn missing(&self, cached: Option<&Snapshot>, reason: String, hint: &str) -> HubError {
-        let missing = match cached {
+    /// What the cache lacks and where it was looked for.
+    fn missing(&self, cached: Option<&Snapshot>) -> String {
+        match cached {
             Some(snapshot) if snapshot.dir.is_dir() => {
                 format!("{} lacks {}", snapshot.dir.display(), listed(&snapshot.missing))
             }
@@ -183,13 +189,6 @@ impl Place<'_> {
                 let path = self.repository.reference(self.revision);
                 format!("not in the cache, looked for {}", path.display())
             }
-        };
-        HubError::Missing {
-            name: self.name.to_string(),
-            revision: self.revision.to_string(),
-            missing,
-            reason,
-            hint: hint.to_owned(),
         }
     }
 }

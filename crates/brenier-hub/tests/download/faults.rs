@@ -49,9 +49,12 @@ fn with_faults(
     options.retries = 3;
     options.timeout = std::time::Duration::from_millis(400);
     let mut retries = 0;
+    let started = std::time::Instant::now();
     let result = resolve(Path::new(NAME), None, &options, &mut |progress| {
         retries += usize::from(matches!(progress, Progress::Retry { name: "model.safetensors", .. }));
     });
+    // A server that is silent keeps the connection for half a minute.
+    assert!(started.elapsed().as_secs() < 20, "{faults:?}");
     let fetched = server.fetched().into_iter().filter_map(|line| {
         Some(line.strip_prefix("model.safetensors")?.trim().trim_start_matches("bytes=").to_owned())
     });
@@ -126,8 +129,16 @@ fn wrong_bytes_never_become_a_file() {
         assert!(error.contains(expected), "{error}");
         cache.assert_no_weights();
         assert_eq!(cache.reference("main"), None);
+        let left = fs::read(cache.partial(&single()["model.safetensors"])).unwrap_or_default();
+        assert!(left.is_empty(), "{fault:?} left {} bytes to go on from", left.len());
     }
     let part = &single()["model.safetensors"][..50_000];
+    // Thrown away once, not for ever.
+    let (cache, result, fetched, _) = with_faults(Some(part), &[Fault::Garble, Fault::Garble]);
+    assert!(one_line(result.expect_err("refused")).contains("expected the checksum"));
+    assert_eq!(fetched, ["50000-", ""]);
+    cache.assert_no_weights();
+
     let (cache, result, ..) = with_faults(Some(part), &[Fault::OtherRange]);
     let error = one_line(result.expect_err("refused"));
     assert!(error.contains("expected bytes from 50000 on, found `bytes 49999-599999/600000`"), "{error}");
@@ -199,6 +210,10 @@ fn answers_that_are_not_a_hubs_are_refused() {
         assert!(error.contains("expected the Hub's description") && error.contains("HF_ENDPOINT"), "{error}");
         assert!(!cache.root().exists());
     }
+    let (server, cache) = (Server::new(&single()), Cache::new());
+    server.edit(|hub| hub.commit = Some("main".to_owned()));
+    let error = cache.refused(&server, None);
+    assert!(error.contains(&format!("expected the header X-Repo-Commit: {COMMIT}, found main")), "{error}");
     for tag in ["", "..", "../../evil", "a/b"] {
         let (server, cache) = (Server::new(&single()), Cache::new());
         server.edit(|hub| hub.etag = Some(tag.to_owned()));

@@ -55,8 +55,10 @@ pub struct Hub {
     pub listing: Option<String>,
     /// ETags instead of the true ones.
     pub etag: Option<String>,
-    /// Whether HEAD says how large a file is.
+    /// Whether HEAD leaves out how large a file is.
     pub hides_size: bool,
+    /// The commit that it says a file is of, instead of the true one.
+    pub commit: Option<String>,
     /// A former name of the model.
     pub former: Option<String>,
     /// Where large files lie.
@@ -284,7 +286,7 @@ fn reply(
     reply.fault = fault;
     reply.headers.push(("ETag", format!("W/\"{tag}\"")));
     if !storage {
-        reply.headers.push(("X-Repo-Commit", commit.to_owned()));
+        reply.headers.push(("X-Repo-Commit", hub.commit.clone().unwrap_or_else(|| commit.to_owned())));
     }
     if method == "HEAD" && hub.hides_size {
         reply.headers.push(("Transfer-Encoding", "chunked".to_owned()));
@@ -295,6 +297,9 @@ fn reply(
 fn listing(hub: &mut Hub, revision: &str) -> Reply {
     if let Some(status) = hub.listing_faults.pop_front() {
         return Reply::error(status, "", "busy");
+    }
+    if revision.contains('/') {
+        return Reply::error(404, "", "a revision is one segment of the path");
     }
     let revision = revision.replace("%2F", "/");
     let commit = hub.revisions.get(&revision).unwrap_or(&revision);

@@ -1,30 +1,60 @@
 //! What a person sees: results on stdout, progress on stderr.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use brenier::eval::Progress;
+use brenier::files;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
+
+use crate::failure::usage_error;
 
 /// Where the program speaks.
 #[derive(Debug, Clone, Copy)]
 pub struct Console {
     quiet: bool,
     json: bool,
+    /// Stdout carries the output of the command, and nothing else.
+    stdout_taken: bool,
 }
 
 impl Console {
     pub fn new(quiet: bool, json: bool) -> Self {
-        Self { quiet, json }
+        Self { quiet, json, stdout_taken: false }
+    }
+
+    /// The console of a command that writes to `out`.
+    pub fn beside(&self, out: &Path) -> anyhow::Result<Self> {
+        let stdout_taken = files::is_stdout(out);
+        if stdout_taken && self.json {
+            return Err(usage_error(format!(
+                "--out {} and --json both write to stdout; use one of them",
+                out.display()
+            )));
+        }
+        Ok(Self { stdout_taken, ..*self })
     }
 
     /// The result of the command: `value` with `--json`, else `text`.
     pub fn result(&self, value: &Value, text: impl FnOnce() -> String) -> io::Result<()> {
-        match (self.json, self.quiet) {
-            (true, _) => write(&serde_json::to_string_pretty(value)?),
-            (false, true) => Ok(()),
-            (false, false) => write(&text()),
+        match self.json {
+            true => write(&serde_json::to_string_pretty(value)?),
+            _ if self.quiet || self.stdout_taken => Ok(()),
+            _ => write(&text()),
+        }
+    }
+
+    /// What is worth knowing, on one line of stderr, even where everything else is quiet.
+    pub fn warn(&self, text: &str) {
+        eprintln!("warning: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+
+    /// Something that a reader of the result has to know, on stderr.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("note: {text}");
         }
     }
 

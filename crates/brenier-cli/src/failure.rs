@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use brenier::capture::CaptureError;
 use brenier::device::DeviceError;
 use brenier::eval::EvalError;
+use brenier::files::{self, WriteError};
 use brenier::hooks::HookError;
 use brenier::map::MapError;
 use brenier::model::ModelError;
@@ -34,12 +35,14 @@ pub fn usage_error(message: impl Into<String>) -> anyhow::Error {
     Usage(message.into()).into()
 }
 
-/// Reports an error and gives its exit code. A reader who went away, as in `brenier .. | head`, is no error.
-pub fn report(error: &anyhow::Error) -> ExitCode {
-    if io_kinds(error).any(|kind| kind == io::ErrorKind::BrokenPipe) {
+/// Reports an error of a run on `device` and gives its exit code. A reader of stdout who went away, as in
+/// `brenier .. | head`, is no error.
+pub fn report(error: &anyhow::Error, device: &str) -> ExitCode {
+    let elsewhere = |cause: &(dyn Error + 'static)| matches!(cause.downcast_ref(), Some(WriteError::Io { path, .. }) if !files::is_stdout(path));
+    if io_kinds(error).any(|kind| kind == io::ErrorKind::BrokenPipe) && !error.chain().any(elsewhere) {
         return ExitCode::SUCCESS;
     }
-    line(&one_line(error));
+    line(&said(error, device));
     ExitCode::from(if is_input(error) { 2 } else { 1 })
 }
 
@@ -79,11 +82,69 @@ pub fn silence_panics() {
     }));
 }
 
-/// Reports a panic that was caught.
-pub fn panicked() -> ExitCode {
+/// Reports a panic that was caught in a run on `device`. Some backends panic where a device is out of memory.
+pub fn panicked(device: &str) -> ExitCode {
     let text = LAST_PANIC.lock().ok().and_then(|mut last| last.take()).unwrap_or_default();
-    line(&format!("internal error, please report it: {text}"));
+    line(&said_by_panic(&text, device));
     ExitCode::from(1)
+}
+
+fn said(error: &anyhow::Error, device: &str) -> String {
+    match error.chain().find_map(device_failure) {
+        Some(reason) if is_out_of_memory(reason) => out_of_memory(device),
+        _ => one_line(error),
+    }
+}
+
+fn said_by_panic(text: &str, device: &str) -> String {
+    match is_out_of_memory(text) {
+        true => out_of_memory(device),
+        false => format!("internal error, please report it: {text}"),
+    }
+}
+
+/// What a backend says when memory runs out, in lower case.
+const OUT_OF_MEMORY: [&str; 9] = [
+    // cubecl: `IoError` and `LaunchError`.
+    "out of device memory allocating",
+    "can't allocate buffer of size",
+    "every page size the memory tracks still holds live allocations",
+    "out-of-memory error",
+    // Drivers: CUDA, HIP, Vulkan.
+    "out_of_memory",
+    "erroroutofmemory",
+    // wgpu, and everyone else.
+    "out of memory",
+    "not enough memory",
+    "memory allocation of",
+];
+
+fn is_out_of_memory(message: &str) -> bool {
+    let message = message.to_lowercase();
+    OUT_OF_MEMORY.iter().any(|said| message.contains(said))
+}
+
+fn out_of_memory(device: &str) -> String {
+    let device = if device == "auto" { "the device" } else { device };
+    format!("out of memory on {device}: lower --batch, shorten the prompts, or use --dtype bf16")
+}
+
+/// What the device said, where it is the device that failed.
+fn device_failure<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a str> {
+    match cause.downcast_ref() {
+        Some(ResidualError::Device { reason }) => return Some(reason),
+        Some(_) => return None,
+        None => {}
+    }
+    // These are one with the error that they carry, so that no chain of causes shows it.
+    match (cause.downcast_ref(), cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(ModelError::Batch(error)), ..) => device_failure(error),
+        (_, Some(CaptureError::Batch(error)), _) => device_failure(error),
+        (.., Some(EvalError::Batch(error))) => device_failure(error),
+        (.., Some(EvalError::Model(error))) => device_failure(error),
+        (.., Some(EvalError::Capture(error))) => device_failure(error),
+        _ => None,
+    }
 }
 
 fn line(text: &str) {
@@ -91,7 +152,7 @@ fn line(text: &str) {
     eprintln!("error: {flat}");
 }
 
-/// The message and those of its causes that it does not already hold.
+/// The message, those of its causes that it does not already hold, and which option helps.
 fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -101,19 +162,48 @@ fn one_line(error: &anyhow::Error) -> String {
             text.push_str(&message);
         }
     }
+    if let Some(hint) = error.chain().find_map(hint) {
+        text.push_str("; ");
+        text.push_str(&hint);
+    }
     text
 }
 
+/// Which option helps against an error of a library. Libraries know nothing of options: they are named here alone.
+fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
+    match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(WriteError::Exists { .. }), _) => return Some("--force replaces it".to_owned()),
+        (_, Some(CaptureError::Mismatch { .. })) => {
+            return Some("make them in one way, or pass --allow-mismatch".to_owned());
+        }
+        _ => {}
+    }
+    match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(ModelError::NoTemplate { .. }), _) => Some("pass --raw to go without one".to_owned()),
+        (Some(ModelError::Header { .. }), _) => Some("--format takes the name".to_owned()),
+        (_, Some(DeviceError::NotCompiled { backend, .. })) => {
+            Some(format!("cargo build --release -p brenier-cli --features {backend}"))
+        }
+        _ => None,
+    }
+}
+
 /// Whether the cause is what the user gave: everything that a library refuses, except what a full or broken
-/// machine does to a good request.
+/// machine or device does to a good request.
 fn is_input(error: &anyhow::Error) -> bool {
-    use io::ErrorKind::{OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull, TimedOut};
-    let machine = [StorageFull, QuotaExceeded, ReadOnlyFilesystem, OutOfMemory, TimedOut];
-    !io_kinds(error).any(|kind| machine.contains(&kind)) && error.chain().any(refuses_input)
+    use io::ErrorKind::{
+        BrokenPipe, FileTooLarge, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull, TimedOut,
+    };
+    let machine =
+        [StorageFull, QuotaExceeded, FileTooLarge, ReadOnlyFilesystem, OutOfMemory, TimedOut, BrokenPipe];
+    let failed = io_kinds(error).any(|kind| machine.contains(&kind))
+        || error.chain().any(|cause| device_failure(cause).is_some());
+    !failed && error.chain().any(refuses_input)
 }
 
 fn refuses_input(cause: &(dyn Error + 'static)) -> bool {
     cause.is::<Usage>()
+        || cause.is::<WriteError>()
         || cause.is::<DeviceError>()
         || cause.is::<ModelError>()
         || cause.is::<ResidualError>()
@@ -141,6 +231,60 @@ mod tests {
         assert!(!is_input(&anyhow::anyhow!("x")));
         let full = Err::<(), _>(io::Error::from(io::ErrorKind::StorageFull)).context(Usage("x".to_owned()));
         assert!(!is_input(&full.unwrap_err()));
+    }
+
+    #[test]
+    fn a_device_that_fails_is_found_in_every_error_that_carries_it() {
+        let device = || ResidualError::Device { reason: "lost".to_owned() };
+        let errors: [anyhow::Error; 6] = [
+            device().into(),
+            ModelError::Batch(device()).into(),
+            CaptureError::Batch(device()).into(),
+            EvalError::Batch(device()).into(),
+            EvalError::Model(ModelError::Batch(device())).into(),
+            anyhow::Error::from(EvalError::Capture(CaptureError::Batch(device()))).context("scoring"),
+        ];
+        for error in errors {
+            assert_eq!(error.chain().find_map(device_failure), Some("lost"), "{error:?}");
+            assert!(!is_input(&error), "{error:?}");
+        }
+        let input = anyhow::Error::from(EvalError::Batch(ResidualError::EmptyBatch));
+        assert!(input.chain().find_map(device_failure).is_none() && is_input(&input));
+    }
+
+    #[test]
+    fn what_backends_say_of_full_memory_is_known() {
+        // As cubecl 0.11, wgpu 30, CUDA, HIP and Rust's allocator word it.
+        for message in [
+            "An error happened during execution Caused by: out of device memory allocating 1099511627776 bytes",
+            "can't allocate buffer of size: 17179869184",
+            "Can't allocate 4096 bytes: every page size the memory tracks still holds live allocations",
+            "An out-of-memory error happened during launch Caused by: out of memory launching kernel 7",
+            "CUDA allocation error: DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")",
+            "hipErrorOutOfMemory",
+            "wgpu error: Out of Memory",
+            "In Device::create_buffer: Not enough memory left.",
+            "memory allocation of 68719476736 bytes failed",
+        ] {
+            assert!(is_out_of_memory(message), "{message}");
+        }
+        for message in
+            ["The device is poisoned", "index out of bounds: the len is 3", "no space left on device"]
+        {
+            assert!(!is_out_of_memory(message), "{message}");
+        }
+        let advice = "lower --batch, shorten the prompts, or use --dtype bf16";
+        let reason = "out of device memory allocating 4096 bytes".to_owned();
+        let full = anyhow::Error::from(EvalError::Batch(ResidualError::Device { reason }));
+        assert_eq!(said(&full, "cuda:1"), format!("out of memory on cuda:1: {advice}"));
+        assert_eq!(
+            said_by_panic("wgpu error: Out of Memory", "auto"),
+            format!("out of memory on the device: {advice}")
+        );
+        // Only a device is out of memory, not a file that says so.
+        let named = usage_error("out of memory.jsonl: no such file");
+        assert_eq!(said(&named, "cpu"), "out of memory.jsonl: no such file");
+        assert!(said_by_panic("index out of bounds", "cpu").starts_with("internal error"));
     }
 
     #[test]

@@ -77,20 +77,15 @@ pub enum MapError {
         /// The bound below which it counts as zero.
         tolerance: f64,
     },
-    /// The file exists and was not to be overwritten.
-    #[error("{}: the file exists; choose another name or overwrite it with force", .path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The operating system refused.
-    #[error("{}: cannot {action}: {source}", .path.display())]
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
+    /// A file that the operating system does not let us read.
+    #[error("{}: cannot read: {source}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// Its answer.
+        /// What the system said.
         source: std::io::Error,
     },
     /// Bytes that are no file of the kind expected, or a damaged one.

@@ -101,7 +101,7 @@ impl ChatTemplate {
         let dir = dir.as_ref();
         let config = TokenizerConfig::read(dir)?;
         let own = dir.join("chat_template.jinja");
-        match std::fs::read_to_string(&own) {
+        match brenier_files::read_to_string(&own) {
             Ok(source) => return Self::parse(source, own, config.tokens()).map(Some),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(ModelError::io(&own)(e)),
@@ -148,17 +148,25 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
         prompt: &str,
         system: Option<&str>,
+        now: Option<NaiveDateTime>,
     ) -> Result<Vec<u32>, ModelError> {
         let mut messages = Vec::with_capacity(2);
         messages.extend(system.map(Message::system));
         messages.push(Message::user(prompt));
-        tokenizer.encode(&self.render(&messages, true)?, false)
+        let options = RenderOptions { add_generation_prompt: true, now, ..RenderOptions::default() };
+        tokenizer.encode(&self.render_with(&messages, &options)?, false)
     }
 
     /// The template's source.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Whether what the template renders depends on the date.
+    #[must_use]
+    pub fn uses_date(&self) -> bool {
+        self.source.contains("strftime_now")
     }
 
     /// SHA-256 of the source, in lower-case hexadecimal.

@@ -263,11 +263,11 @@ fn weights_that_are_not_numbers() {
 #[test]
 fn broken_tokenizer_or_template() {
     let text = Prompt::text("How high is the tower?");
-    let raw = PromptOptions { raw: true, system: None };
+    let raw = PromptOptions { raw: true, ..PromptOptions::default() };
     let chat = PromptOptions::default();
 
     let bare = Model::copy("llama2").load().unwrap();
-    one_line(bare.prompt_ids(&text, &chat).unwrap_err(), &["no chat template", "--raw"]);
+    one_line(bare.prompt_ids(&text, &chat).unwrap_err(), &["no chat template"]);
 
     let broken = Model::with_text("{{ messages[0].content }}");
     broken.bytes("tokenizer.json", |bytes| bytes.truncate(50));
@@ -281,7 +281,7 @@ fn broken_tokenizer_or_template() {
 
     let template = "{% if messages[0].role == 'system' %}{{ raise_exception('No system role') }}{% endif %}x";
     let strict = Model::with_text(template).load().unwrap();
-    let system = PromptOptions { raw: false, system: Some("Be brief.".to_owned()) };
+    let system = PromptOptions { system: Some("Be brief.".to_owned()), ..PromptOptions::default() };
     one_line(strict.prompt_ids(&text, &system).unwrap_err(), &["refuses", "No system role"]);
     let x = Tokenizer::read(golden("tokenizers/byte-level")).unwrap().encode("x", false).unwrap();
     assert_eq!(strict.prompt_ids(&text, &chat).unwrap(), x);

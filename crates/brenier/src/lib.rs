@@ -7,6 +7,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`files`] | files written whole or not at all |
 //! | [`linalg`] | PCA, symmetric roots, shrinkage in f64 |
 //! | [`map`] | the affine row operator and its file |
 //! | [`transport`] | optimal-transport maps, baselines, certificates |
@@ -21,6 +22,7 @@
 
 pub use brenier_capture as capture;
 pub use brenier_eval as eval;
+pub use brenier_files as files;
 pub use brenier_hooks as hooks;
 pub use brenier_linalg as linalg;
 pub use brenier_map as map;

@@ -8,6 +8,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 /// Which crates a crate may use. What is not listed is not allowed.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("brenier-files", &[]),
+    ("brenier-hub", &[]),
     ("brenier-linalg", &[]),
     ("brenier-map", &["files"]),
     ("brenier-transport", &["files", "linalg", "map"]),
@@ -19,7 +20,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("brenier-organism", &["files", "residual", "model"]),
     (
         "brenier",
-        &["files", "linalg", "map", "transport", "residual", "model", "capture", "hooks", "eval", "organism"],
+        &[
+            "files",
+            "hub",
+            "linalg",
+            "map",
+            "transport",
+            "residual",
+            "model",
+            "capture",
+            "hooks",
+            "eval",
+            "organism",
+        ],
     ),
     ("brenier-cli", &[""]),
     ("brenier-tests", &[""]),

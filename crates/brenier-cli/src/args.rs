@@ -78,10 +78,14 @@ pub struct Demo {
 }
 
 #[derive(Debug, Args)]
-pub struct ModelDir {
-    /// Model in Hugging Face layout: config.json, *.safetensors, tokenizer.json
-    #[arg(long = "model", value_name = "DIR")]
-    pub dir: PathBuf,
+pub struct ModelArgs {
+    /// Model: a directory in Hugging Face layout (config.json, *.safetensors, tokenizer.json), or a name on the Hub,
+    /// found in the Hugging Face cache or downloaded into it
+    #[arg(long = "model", value_name = "DIR|ORG/NAME")]
+    pub name: PathBuf,
+    /// Branch, tag or commit of a model by name; main unless given
+    #[arg(long, value_name = "REV")]
+    pub revision: Option<String>,
 }
 
 /// How prompts are put to the model.
@@ -114,7 +118,7 @@ pub enum Format {
 #[derive(Debug, Args)]
 pub struct Inspect {
     #[command(flatten)]
-    pub model: ModelDir,
+    pub model: ModelArgs,
     /// Show this prompt rendered, its token ids, and the position that is captured
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
@@ -133,7 +137,7 @@ pub struct Inspect {
 #[derive(Debug, Args)]
 pub struct Capture {
     #[command(flatten)]
-    pub model: ModelDir,
+    pub model: ModelArgs,
     /// Prompt file; `-` is stdin
     #[arg(long, value_name = "FILE")]
     pub prompts: PathBuf,
@@ -299,7 +303,7 @@ impl From<Tokens> for TokenSet {
 #[derive(Debug, Args)]
 pub struct Generate {
     #[command(flatten)]
-    pub model: ModelDir,
+    pub model: ModelArgs,
     /// Prompt file; `-` is stdin
     #[arg(long, value_name = "FILE")]
     pub prompts: PathBuf,
@@ -364,7 +368,7 @@ pub enum Match {
 #[derive(Debug, Args)]
 pub struct Score {
     #[command(flatten)]
-    pub model: ModelDir,
+    pub model: ModelArgs,
     /// Prompts whose completions are judged
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
@@ -404,7 +408,7 @@ pub struct Score {
 #[derive(Debug, Args)]
 pub struct Study {
     #[command(flatten)]
-    pub model: ModelDir,
+    pub model: ModelArgs,
     /// Directory with {source,target}_{train,val,test}.jsonl and, optionally, answers, text.txt and
     /// refusal_phrases.json
     #[arg(long, value_name = "DIR")]

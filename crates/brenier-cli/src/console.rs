@@ -68,18 +68,27 @@ impl Console {
         Stages { console: self, bar: None }
     }
 
+    /// A bar of bytes with rate and time left, drawn on a terminal. It goes when it is dropped.
+    pub fn bytes(&self, name: &str, total: u64) -> Bar {
+        let template = "{msg:<28} {bar:32.cyan/dim} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta:.dim}";
+        self.styled(name, total, template)
+    }
+
     /// A bar of `total` steps, drawn on a terminal once it has run for a moment. It goes when it is dropped.
     pub fn bar(&self, name: &str, total: usize) -> Bar {
-        let hidden = self.quiet || self.json;
-        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let template = if total > 0 {
             "{msg:<28} {bar:32.cyan/dim} {pos:>5}/{len} {elapsed_precise:.dim}"
         } else {
             "{msg:<28} {spinner} {elapsed_precise:.dim}"
         };
+        self.styled(name, total as u64, template)
+    }
+
+    fn styled(&self, name: &str, total: u64, template: &str) -> Bar {
+        let hidden = self.quiet || self.json;
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar =
-            ProgressBar::with_draw_target(Some(total as u64), target).with_style(style.progress_chars("━━─"));
+        let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style.progress_chars("━━─"));
         bar.set_message(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
         Bar(bar)
@@ -116,6 +125,17 @@ impl Bar {
     /// So much more of it is done.
     pub fn add(&self, steps: usize) {
         self.0.inc(steps as u64);
+    }
+
+    /// So much of it is done, of so much.
+    pub fn at(&self, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
+
+    /// What it shows the progress of.
+    pub fn name(&self, name: &str) {
+        self.0.set_message(name.to_owned());
     }
 }
 

@@ -11,6 +11,7 @@ use brenier::device::DeviceError;
 use brenier::eval::EvalError;
 use brenier::files::{self, WriteError};
 use brenier::hooks::HookError;
+use brenier::hub::HubError;
 use brenier::map::MapError;
 use brenier::model::ModelError;
 use brenier::organism::OrganismError;
@@ -215,11 +216,16 @@ fn refuses_input(cause: &(dyn Error + 'static)) -> bool {
         || cause.is::<ModelError>()
         || cause.is::<ResidualError>()
         || cause.is::<CaptureError>()
+        || cause.downcast_ref::<HubError>().is_some_and(|error| !is_of_the_network(error))
         || cause.is::<MapError>()
         || cause.is::<TransportError>()
         || cause.is::<HookError>()
         || cause.is::<EvalError>()
         || cause.is::<OrganismError>()
+}
+
+fn is_of_the_network(error: &HubError) -> bool {
+    matches!(error, HubError::Unreachable { .. } | HubError::Server { .. } | HubError::Checksum { .. })
 }
 
 fn io_kinds(error: &anyhow::Error) -> impl Iterator<Item = io::ErrorKind> {

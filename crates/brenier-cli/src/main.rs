@@ -9,6 +9,7 @@ mod console;
 mod examples;
 mod failure;
 mod fit_args;
+mod hub;
 mod input;
 mod maps;
 mod select;

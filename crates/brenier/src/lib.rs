@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`files`] | files written whole or not at all |
 //! | [`linalg`] | PCA, symmetric roots, shrinkage in f64 |
+//! | [`hub`] | model directories by name, with the feature `hub` downloaded |
 //! | [`map`] | the affine row operator and its file |
 //! | [`transport`] | optimal-transport maps, baselines, certificates |
 //! | [`residual`] | the seam to any model: hook points, taps, batches |
@@ -24,6 +25,7 @@ pub use brenier_capture as capture;
 pub use brenier_eval as eval;
 pub use brenier_files as files;
 pub use brenier_hooks as hooks;
+pub use brenier_hub as hub;
 pub use brenier_linalg as linalg;
 pub use brenier_map as map;
 pub use brenier_model as model;

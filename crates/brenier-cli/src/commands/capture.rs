@@ -8,11 +8,12 @@ use serde_json::json;
 use crate::args::{Capture, CaptureSite, Common};
 use crate::console::Console;
 use crate::failure::usage_error;
+use crate::hub::find_model;
 use crate::input::{Subject, check_out, prompt_hash, shown};
 
 pub fn run(args: &Capture, common: &Common, console: &Console) -> anyhow::Result<()> {
     let console = &check_out(&args.out, args.force, console)?;
-    let subject = Subject::load(&args.model.dir, &args.prompt, None, common, console)?;
+    let subject = Subject::load(&find_model(&args.model, console)?, &args.prompt, None, common, console)?;
     let spec = subject.model.decoder().spec();
     let layers = args.layers.of(spec.layers).map_err(usage_error)?;
     let sites = args.sites.iter().filter_map(|site| match site {

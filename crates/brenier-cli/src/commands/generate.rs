@@ -13,13 +13,20 @@ use serde_json::value::RawValue;
 
 use crate::args::{Common, Generate};
 use crate::console::Console;
+use crate::hub::find_model;
 use crate::input::{Subject, check_out, shown};
 use crate::maps::{Intervention, in_words};
 
 pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Result<()> {
     let console = &check_out(&args.out, args.force, console)?;
     let intervention = Intervention::open(&args.map)?;
-    let subject = Subject::load(&args.model.dir, &args.prompt, intervention.date()?, common, console)?;
+    let subject = Subject::load(
+        &find_model(&args.model, console)?,
+        &args.prompt,
+        intervention.date()?,
+        common,
+        console,
+    )?;
     let spec = subject.model.decoder().spec();
     let prompts = subject.read_prompts(&args.prompts, args.format, 1)?;
     let (edits, info) = intervention.edits(spec, &subject.provenance(&[&prompts.prompts]), console)?;

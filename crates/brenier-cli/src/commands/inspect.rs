@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use crate::args::{Common, Inspect};
 use crate::console::Console;
+use crate::hub::find_model;
 use crate::input::load_model;
 use crate::values::Date;
 
 pub fn run(args: &Inspect, common: &Common, console: &Console) -> anyhow::Result<()> {
-    let model = load_model(&args.model.dir, common, console)?;
+    let model = load_model(&find_model(&args.model, console)?, common, console)?;
     let (spec, config) = (model.decoder().spec(), model.config());
     // What is missing is told as missing; what is there and broken is an error.
     present(model.require_tokenizer())?;

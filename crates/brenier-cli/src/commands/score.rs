@@ -11,6 +11,7 @@ use comfy_table::{Table, presets};
 use crate::args::{self, Common, Score};
 use crate::console::Console;
 use crate::failure::usage_error;
+use crate::hub::find_model;
 use crate::input::{Prompts, Subject, check_out};
 use crate::maps::{Intervention, in_words};
 
@@ -32,7 +33,13 @@ pub fn run(args: &Score, common: &Common, console: &Console) -> anyhow::Result<(
         return Err(usage_error("nothing to measure: give --prompts, --text or --harmless"));
     }
     let intervention = Intervention::open(&args.map)?;
-    let subject = Subject::load(&args.model.dir, &args.prompt, intervention.date()?, common, console)?;
+    let subject = Subject::load(
+        &find_model(&args.model, console)?,
+        &args.prompt,
+        intervention.date()?,
+        common,
+        console,
+    )?;
     let read = |path| subject.read_prompts(path, args.format, 1);
     let prompts = args.prompts.as_deref().map(read).transpose()?;
     let harmless = args.harmless.as_deref().map(read).transpose()?;

@@ -7,12 +7,13 @@ use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
 use crate::args::{Common, Study};
 use crate::console::Console;
 use crate::failure::usage_error;
+use crate::hub::find_model;
 use crate::input::Subject;
 
 pub fn run(args: &Study, common: &Common, console: &Console) -> anyhow::Result<()> {
     eval::Study::check_out(&args.out, args.force)?;
     let data = StudyData::read(&args.data)?;
-    let subject = Subject::load(&args.model.dir, &args.prompt, None, common, console)?;
+    let subject = Subject::load(&find_model(&args.model, console)?, &args.prompt, None, common, console)?;
     let mut options = StudyOptions::default();
     options.methods = args.methods.iter().map(|method| method.name().to_owned()).collect();
     options.layers = args.layers.of(subject.model.decoder().spec().layers).map_err(usage_error)?;

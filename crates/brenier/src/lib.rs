@@ -10,6 +10,7 @@
 //! | [`linalg`] | PCA, symmetric roots, shrinkage in f64 |
 //! | [`map`] | the affine row operator and its file |
 //! | [`transport`] | optimal-transport maps, baselines, certificates |
+//! | [`kernels`] | products with bf16 weights on a CPU |
 //! | [`residual`] | the seam to any model: hook points, taps, batches |
 //! | [`model`] | Hugging Face directories as models |
 //! | [`capture`] | recording activations |
@@ -22,6 +23,7 @@
 pub use brenier_capture as capture;
 pub use brenier_eval as eval;
 pub use brenier_hooks as hooks;
+pub use brenier_kernels as kernels;
 pub use brenier_linalg as linalg;
 pub use brenier_map as map;
 pub use brenier_model as model;

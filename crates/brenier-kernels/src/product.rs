@@ -109,3 +109,6 @@ pub(crate) fn each<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Sync) {
         all();
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("brenier-linalg", &[]),
     ("brenier-map", &["files"]),
     ("brenier-transport", &["files", "linalg", "map"]),
+    ("brenier-kernels", &[]),
     ("brenier-residual", &[]),
-    ("brenier-model", &["files", "residual"]),
+    ("brenier-model", &["files", "kernels", "residual"]),
     ("brenier-capture", &["files", "residual", "linalg"]),
     ("brenier-hooks", &["residual", "map"]),
     ("brenier-eval", &["files", "linalg", "map", "transport", "residual", "model", "capture", "hooks"]),
@@ -26,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "linalg",
             "map",
             "transport",
+            "kernels",
             "residual",
             "model",
             "capture",
@@ -192,8 +194,9 @@ fn no_tokenizer_below_model_and_no_faer_in_the_seam() {
     assert!(uses("brenier-model", "tokenizers") && uses("brenier-linalg", "faer"));
 }
 
-/// Backends are chosen in the facade. The one other place is the organism's training program, which is no
-/// library and trains on the CPU.
+/// Backends are chosen in the facade. Two other places name one: the organism's training program, which is no library
+/// and trains on the CPU; and the kernels, whose feature `flex` the facade turns on, because they read the memory of
+/// that backend's tensors.
 #[test]
 fn only_the_facade_names_a_backend() {
     let names_backend = |feature: &str| BACKENDS.contains(&feature);
@@ -206,7 +209,9 @@ fn only_the_facade_names_a_backend() {
         }
         for (feature, enables) in &package.features {
             let backend = enables.iter().find(|e| e.strip_prefix("burn/").is_some_and(names_backend));
-            let excepted = name == "brenier" || (name == "brenier-organism" && feature == "train");
+            let excepted = name == "brenier"
+                || (name == "brenier-organism" && feature == "train")
+                || (name == "brenier-kernels" && feature == "flex");
             assert!(backend.is_none() || excepted, "feature {feature} of {name} names {backend:?}");
         }
     }

@@ -16,6 +16,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use brenier_benches::rows;
+use brenier_files::Existing;
 use brenier_map::{Affine, Gate, LowRank, RowMap};
 use brenier_transport::{Covariance, Fit, FitOptions, Method, fit};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -121,8 +122,10 @@ fn write_mapped(fit: &Fit, source: &Mat<f64>, name: &str) {
         .map(|i| (0..moved.ncols()).map(|j| format!("{:?}", moved[(i, j)])).collect::<Vec<_>>().join(","))
         .collect();
     let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/criterion");
-    std::fs::create_dir_all(&at).expect("a folder in target");
-    std::fs::write(at.join(format!("mapped-{name}.csv")), lines.join("\n")).expect("a file in target");
+    brenier_files::create_dir(&at).expect("a folder in target");
+    let path = at.join(format!("mapped-{name}.csv"));
+    brenier_files::write_bytes(&path, Existing::Replace, lines.join("\n").as_bytes())
+        .expect("a file in target");
 }
 
 criterion_group!(benches, fits, apply);

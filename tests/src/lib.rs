@@ -1,1 +1,1 @@
-//! Whole-way tests of the workspace; they live in `tests/tests/`.
+//! Tests of the workspace as a whole; they live in `tests/tests/`.

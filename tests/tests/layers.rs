@@ -5,25 +5,44 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
-/// Which rooms a room may use. What is not listed is not allowed.
+/// Which crates a crate may use. What is not listed is not allowed.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("brenier-files", &[]),
+    ("brenier-hub", &[]),
     ("brenier-linalg", &[]),
-    ("brenier-map", &[]),
-    ("brenier-transport", &["linalg", "map"]),
+    ("brenier-map", &["files"]),
+    ("brenier-transport", &["files", "linalg", "map"]),
+    ("brenier-kernels", &[]),
     ("brenier-residual", &[]),
-    ("brenier-model", &["residual"]),
-    ("brenier-capture", &["residual", "linalg"]),
+    ("brenier-model", &["files", "kernels", "residual"]),
+    ("brenier-capture", &["files", "residual", "linalg"]),
     ("brenier-hooks", &["residual", "map"]),
-    ("brenier-eval", &["linalg", "map", "transport", "residual", "model", "capture", "hooks"]),
-    ("brenier-organism", &["residual", "model"]),
-    ("brenier", &["linalg", "map", "transport", "residual", "model", "capture", "hooks", "eval", "organism"]),
+    ("brenier-eval", &["files", "linalg", "map", "transport", "residual", "model", "capture", "hooks"]),
+    ("brenier-organism", &["files", "residual", "model"]),
+    (
+        "brenier",
+        &[
+            "files",
+            "hub",
+            "linalg",
+            "map",
+            "transport",
+            "kernels",
+            "residual",
+            "model",
+            "capture",
+            "hooks",
+            "eval",
+            "organism",
+        ],
+    ),
     ("brenier-cli", &[""]),
     ("brenier-tests", &[""]),
-    ("brenier-benches", &["map", "transport"]),
+    ("brenier-benches", &["files", "map", "transport"]),
 ];
 
-/// Rooms that hold mathematics alone: no tensor library, directly or through others.
-const NO_BURN: [&str; 3] = ["brenier-linalg", "brenier-map", "brenier-transport"];
+/// Crates that hold mathematics alone: no tensor library, directly or through others.
+const NO_BURN: [&str; 4] = ["brenier-files", "brenier-linalg", "brenier-map", "brenier-transport"];
 
 /// Crates for a terminal, which only the program may use.
 const TERMINAL: [&str; 5] = ["anyhow", "clap", "comfy-table", "console", "indicatif"];
@@ -49,11 +68,11 @@ fn layers_point_one_way() {
     let metadata = metadata();
     let allowed: BTreeMap<&str, BTreeSet<String>> = MAY_USE
         .iter()
-        .map(|(room, uses)| {
+        .map(|(package, uses)| {
             let full = |short: &&str| {
                 if short.is_empty() { "brenier".to_owned() } else { format!("brenier-{short}") }
             };
-            (*room, uses.iter().map(full).collect())
+            (*package, uses.iter().map(full).collect())
         })
         .collect();
     for package in members(&metadata) {
@@ -65,7 +84,7 @@ fn layers_point_one_way() {
             assert!(allowed.contains(&dependency.name), "{name} must not use {}", dependency.name);
         }
     }
-    assert_eq!(members(&metadata).len(), MAY_USE.len(), "a room of MAY_USE is gone");
+    assert_eq!(members(&metadata).len(), MAY_USE.len(), "a crate of MAY_USE is gone");
 }
 
 #[test]
@@ -81,8 +100,8 @@ fn mathematics_knows_no_tensor_library() {
         let names = uses.map(|used| text(used).split(' ').next().expect("a name").to_owned());
         edges.entry(text(&package["name"])).or_default().extend(names);
     }
-    let reaches_burn = |room: &str| {
-        let mut open = vec![room];
+    let reaches_burn = |package: &str| {
+        let mut open = vec![package];
         let mut seen = BTreeSet::new();
         while let Some(name) = open.pop() {
             if name.starts_with("burn") {
@@ -94,8 +113,8 @@ fn mathematics_knows_no_tensor_library() {
         }
         false
     };
-    for room in NO_BURN {
-        assert!(!reaches_burn(room), "{room} reaches burn");
+    for package in NO_BURN {
+        assert!(!reaches_burn(package), "{package} reaches burn");
     }
     // The check itself must be able to fail.
     assert!(reaches_burn("brenier-residual"), "the walk finds no burn where there is one");
@@ -115,16 +134,51 @@ fn only_the_program_knows_a_terminal() {
     }
 }
 
+/// Writing is done by `brenier-files`: nobody else has what it takes, or calls the standard library for it.
+#[test]
+fn one_crate_writes_files() {
+    const WRITES: [&str; 6] =
+        ["fs::write(", "fs::rename(", "fs::copy(", "File::create", "File::options", "OpenOptions"];
+    let metadata = metadata();
+    for package in members(&metadata).into_iter().filter(|package| package.name.as_str() != "brenier-files") {
+        assert!(
+            !normal(package).any(|dependency| dependency.name == "tempfile"),
+            "{} uses tempfile",
+            package.name
+        );
+        let mut open = vec![package.manifest_path.with_file_name("src").into_std_path_buf()];
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(
+                    std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("a file").path()),
+                );
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            // Unit tests and examples in the documentation may write as they like.
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                assert!(
+                    !WRITES.iter().any(|call| line.contains(call)),
+                    "{}: {}",
+                    path.display(),
+                    line.trim()
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn no_tokenizer_below_model_and_no_faer_in_the_seam() {
     let metadata = metadata();
-    let uses = |room: &str, what: &str| {
+    let uses = |package: &str, what: &str| {
         members(&metadata)
             .into_iter()
-            .filter(|p| p.name.as_str() == room)
+            .filter(|p| p.name.as_str() == package)
             .any(|p| normal(p).any(|d| d.name == what))
     };
-    for room in [
+    for package in [
         "brenier-linalg",
         "brenier-map",
         "brenier-transport",
@@ -132,16 +186,17 @@ fn no_tokenizer_below_model_and_no_faer_in_the_seam() {
         "brenier-capture",
         "brenier-hooks",
     ] {
-        assert!(!uses(room, "tokenizers"), "{room} knows a tokenizer");
+        assert!(!uses(package, "tokenizers"), "{package} knows a tokenizer");
     }
-    for room in ["brenier-residual", "brenier-model"] {
-        assert!(!uses(room, "faer"), "{room} knows faer");
+    for package in ["brenier-residual", "brenier-model"] {
+        assert!(!uses(package, "faer"), "{package} knows faer");
     }
     assert!(uses("brenier-model", "tokenizers") && uses("brenier-linalg", "faer"));
 }
 
-/// Backends are chosen in the facade. The one other place is the organism's training program, which is no
-/// library and trains on the CPU.
+/// Backends are chosen in the facade. Two other places name one: the organism's training program, which is no library
+/// and trains on the CPU; and the kernels, whose feature `flex` the facade turns on, because they read the memory of
+/// that backend's tensors.
 #[test]
 fn only_the_facade_names_a_backend() {
     let names_backend = |feature: &str| BACKENDS.contains(&feature);
@@ -154,7 +209,9 @@ fn only_the_facade_names_a_backend() {
         }
         for (feature, enables) in &package.features {
             let backend = enables.iter().find(|e| e.strip_prefix("burn/").is_some_and(names_backend));
-            let excepted = name == "brenier" || (name == "brenier-organism" && feature == "train");
+            let excepted = name == "brenier"
+                || (name == "brenier-organism" && feature == "train")
+                || (name == "brenier-kernels" && feature == "flex");
             assert!(backend.is_none() || excepted, "feature {feature} of {name} names {backend:?}");
         }
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use brenier_benches::rows;
+use brenier_files::Existing;
 use brenier_transport::{Covariance, FitOptions, Method, fit};
 use plotters::chart::ChartBuilder;
 use plotters::coord::Shift;
@@ -68,6 +69,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let by_count: Vec<Curve> = starts.map(|at| curve(at + WIDTHS.len(), &COUNTS)).collect();
 
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let write = |name: &str, text: &str| {
+        brenier_files::write_bytes(&root.join(name), Existing::Replace, text.as_bytes())
+    };
     let day = chrono::Local::now().format("%Y-%m-%d");
     let machine = format!("{}, {} cores, {day}", processor(), std::thread::available_parallelism()?);
     let mut csv =
@@ -82,11 +86,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             csv += &format!("{},{n},{WIDTH},{ms:.3}\n", case.name);
         }
     }
-    std::fs::write(root.join("benches/record/cost.csv"), csv)?;
+    write("benches/record/cost.csv", &csv)?;
     let note = record(&machine, &cases, &by_width, &by_count);
     print!("{note}");
-    std::fs::write(root.join("benches/record/cost.md"), note)?;
-    std::fs::write(root.join("docs/images/cost.svg"), picture(&cases, &by_width, &by_count)?)?;
+    write("benches/record/cost.md", &note)?;
+    write("docs/images/cost.svg", &picture(&cases, &by_width, &by_count)?)?;
     Ok(())
 }
 

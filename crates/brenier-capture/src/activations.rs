@@ -11,7 +11,7 @@ pub struct Activations {
     pub tensors: BTreeMap<String, Rows>,
     /// Which prompt and token each row is; `None` where row `i` is the last token of prompt `i`.
     pub rows: Option<RowIndex>,
-    /// Where they come from: hashes of model, template and prompts.
+    /// What is known of them besides: how they were made ([`Provenance`](crate::Provenance)), and whatever a writer adds.
     pub metadata: BTreeMap<String, String>,
 }
 

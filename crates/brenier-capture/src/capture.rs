@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brenier_residual::{Batch, HookPoint, ResidualModel, Row, Tap};
+use brenier_residual::{Batch, HookPoint, Overflow, ResidualError, ResidualModel, Row, Tap, read_logits};
 use faer::Mat;
 
-use crate::{Activations, CaptureError, Position, Recorder, RowIndex, Rows, batches, to_matrix};
+use crate::{
+    Activations, CaptureError, Fact, Position, Provenance, Recorder, RowIndex, Rows, batches, to_matrix,
+};
 
-/// Name of the logits after the last token of each prompt among captured tensors.
+/// Name of the logits among captured tensors.
 pub const LOGITS: &str = "logits";
 
 /// What to capture.
@@ -15,7 +17,7 @@ pub const LOGITS: &str = "logits";
 pub struct Request {
     /// The places.
     pub points: Vec<HookPoint>,
-    /// Whether to keep the logits after the last token of each prompt too, as [`LOGITS`], `[prompts, vocab]`.
+    /// Whether to keep the logits after the tokens of `position` too, as [`LOGITS`], `[rows, vocab]`.
     pub logits: bool,
     /// The tokens.
     pub position: Position,
@@ -27,14 +29,15 @@ pub struct Request {
 ///
 /// `before` runs ahead of the recorder: with `&mut ()` the model is as it is, with an intervention the edited
 /// activations are recorded, as a fit of later layers needs them. Blocks after the last wanted one are not
-/// run. `progress` is told the number of prompts done by each batch.
+/// run. The metadata state what is known here of how the activations were made ([`Provenance`]): architecture, layers,
+/// dtype and position. `progress` is told the number of prompts done by each batch.
 ///
 /// # Errors
 /// No prompt, no place, a layer outside the model, a prompt that is empty, too long, too short for
-/// [`Position::FromEnd`], or holds an unknown id.
+/// [`Position::FromEnd`], or holds an unknown id; an activation that is not finite.
 ///
 /// # Shapes
-/// Each tensor: `[rows, hidden]`; a row a prompt for [`Position::Last`], else several.
+/// Each tensor: `[rows, hidden]`, logits `[rows, vocab]`; a row a prompt for [`Position::Last`], else several.
 pub fn capture(
     model: &dyn ResidualModel,
     prompts: &[Vec<u32>],
@@ -57,7 +60,7 @@ pub fn capture(
     let total = counts.iter().sum();
     let mut tensors: BTreeMap<HookPoint, Mat<f32>> =
         points.iter().map(|&at| (at, Mat::zeros(total, spec.hidden))).collect();
-    let mut logits = request.logits.then(|| Mat::<f32>::zeros(prompts.len(), spec.vocab));
+    let mut logits = request.logits.then(|| Mat::<f32>::zeros(total, spec.vocab));
 
     let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
     let (order, ranges) = batches(&lengths, request.batch);
@@ -68,24 +71,36 @@ pub fn capture(
         let chosen = &order[range];
         let rows: Vec<Row<'_>> = chosen.iter().map(|&prompt| Row::prompt(&prompts[prompt])).collect();
         let batch = Batch::new(&rows, &spec.device)?;
+        // The tokens that are kept, in the order of the batch.
+        let tokens = |&prompt: &usize| {
+            let (start, count) = (starts[prompt], counts[prompt]);
+            let token = lengths[prompt] - count;
+            (0..count).map(move |i| Kept { prompt, token: token + i, row: start + i })
+        };
+        let kept: Vec<Kept> = chosen.iter().flat_map(tokens).collect();
+        let failed = |error, tensor: &str, before: &mut dyn Tap| match error {
+            ResidualError::NotFinite { row, .. } => {
+                let Kept { prompt, token, .. } = kept[row];
+                let overflow = Overflow::locate(model, Row::prompt(&prompts[prompt]), token, before);
+                CaptureError::NotFinite { prompt, token, tensor: tensor.to_owned(), overflow }
+            }
+            other => other.into(),
+        };
         let x =
             model.blocks(0..end, model.embed(&batch)?, &batch, None, &mut (&mut *before, &mut recorder))?;
         for (at, seen) in recorder.take() {
-            let seen = to_matrix(seen)?;
             let Some(all) = tensors.get_mut(&at) else { continue };
-            let mut next = 0;
-            for &prompt in chosen {
-                let (start, count) = (starts[prompt], counts[prompt]);
-                all.subrows_mut(start, count).copy_from(seen.subrows(next, count));
-                next += count;
+            let seen = to_matrix(seen).map_err(|error| failed(error, &at.to_string(), before))?;
+            for (from, mut to) in seen.col_iter().zip(all.col_iter_mut()) {
+                from.iter().zip(&kept).for_each(|(&value, kept)| to[kept.row] = value);
             }
         }
         if let Some(all) = logits.as_mut() {
-            let width = x.dims()[1];
-            let seen = to_matrix(model.unembed(x.narrow(1, width - 1, 1)).squeeze_dim(1))?;
-            for (row, &prompt) in chosen.iter().enumerate() {
-                all.row_mut(prompt).copy_from(seen.row(row));
-            }
+            let columns = request.position.chosen(&batch);
+            let see = &mut |i: usize, logits: &[f32]| {
+                all.row_mut(kept[i].row).iter_mut().zip(logits).for_each(|(to, &logit)| *to = logit);
+            };
+            read_logits(model, x, &columns, see).map_err(|error| failed(error, LOGITS, before))?;
         }
         progress(chosen.len());
     }
@@ -94,8 +109,22 @@ pub fn capture(
         tensors.into_iter().map(|(at, rows)| (at.to_string(), Rows::F32(rows))).collect();
     named.extend(logits.map(|rows| (LOGITS.to_owned(), Rows::F32(rows))));
     let rows = (request.position != Position::Last).then(|| index(&lengths, &counts));
-    let metadata = BTreeMap::from([("position".to_owned(), request.position.to_string())]);
+    let mut metadata = BTreeMap::new();
+    Provenance::default()
+        .state(Fact::Architecture, spec.architecture.as_str())
+        .state(Fact::Layers, spec.layers.to_string())
+        .state(Fact::Dtype, spec.dtype_name())
+        .state(Fact::Position, request.position.to_string())
+        .write(&mut metadata);
     Ok(Activations { tensors: named, rows, metadata })
+}
+
+/// A token that is kept, and its row among all that are.
+#[derive(Clone, Copy)]
+struct Kept {
+    prompt: usize,
+    token: usize,
+    row: usize,
 }
 
 /// Everything that can be wrong before anything is computed.
@@ -115,17 +144,13 @@ fn check(
     if let Some(at) = points.iter().find(|at| at.layer >= spec.layers) {
         return Err(CaptureError::LayerOutside { point: at.to_string(), layers: spec.layers });
     }
-    for (index, ids) in prompts.iter().enumerate() {
-        let prompt = index + 1;
+    for (prompt, ids) in prompts.iter().enumerate() {
         if let Position::FromEnd(wanted) = request.position
             && ids.len() < wanted
         {
             return Err(CaptureError::ShortPrompt { prompt, wanted, found: ids.len() });
         }
-        let batch = Batch::new(&[Row::prompt(ids)], &spec.device);
-        batch
-            .and_then(|batch| batch.check(spec))
-            .map_err(|source| CaptureError::Prompt { prompt, source })?;
+        spec.check_ids(ids, 0).map_err(|source| CaptureError::Prompt { prompt, source })?;
     }
     Ok(())
 }

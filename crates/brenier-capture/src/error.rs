@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use brenier_residual::ResidualError;
+use brenier_residual::{Overflow, ResidualError};
 
 /// Errors of this crate. Each is one line.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum CaptureError {
     #[error("no hook point and no logits: expected at least one place to capture")]
     NoPoints,
     /// A place outside the model.
-    #[error("{point}: the model has {layers} layers, numbered from 0")]
+    #[error("{point}: the model has {layers} layers, counted from 0")]
     LayerOutside {
         /// The hook point.
         point: String,
@@ -32,10 +32,10 @@ pub enum CaptureError {
     },
     /// A prompt with fewer tokens than were asked for.
     #[error(
-        "prompt {prompt} (counted from 1) has {found} tokens, but position -{wanted}.. needs {wanted}: ask for fewer, or leave it out"
+        "prompt {prompt} (counted from 0) has {found} tokens, but position -{wanted}.. needs {wanted}: ask for fewer, or leave it out"
     )]
     ShortPrompt {
-        /// The prompt, from 1.
+        /// Index of the prompt.
         prompt: usize,
         /// Tokens asked for.
         wanted: usize,
@@ -43,23 +43,32 @@ pub enum CaptureError {
         found: usize,
     },
     /// A prompt that the model cannot take.
-    #[error("prompt {prompt} (counted from 1): {source}")]
+    #[error("prompt {prompt} (counted from 0): {source}")]
     Prompt {
-        /// The prompt, from 1.
+        /// Index of the prompt.
         prompt: usize,
         /// What is wrong with it.
         source: ResidualError,
     },
-    /// A batch that the model cannot take.
+    /// A batch that the model cannot take, or a device that fails.
     #[error(transparent)]
     Batch(#[from] ResidualError),
-    /// A tensor that could not be read back from the device.
-    #[error("cannot read a tensor back from the device: {reason}")]
-    Device {
-        /// What the backend said.
-        reason: String,
+    /// An activation that is not finite.
+    #[error("prompt {prompt}, token {token} (both counted from 0), tensor `{tensor}`: {overflow}")]
+    NotFinite {
+        /// Index of the prompt.
+        prompt: usize,
+        /// Index of the token in its prompt.
+        token: usize,
+        /// The tensor that was to hold it.
+        tensor: String,
+        /// Where the pass stopped being finite.
+        overflow: Overflow,
     },
-    /// A file that the system does not let us read or write.
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
+    /// A file that the system does not let us read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
@@ -147,10 +156,10 @@ pub enum CaptureError {
         /// The names in it.
         right_names: String,
     },
-    /// An output that is there already.
-    #[error("{} exists already: choose another name or pass --force", path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
+    /// Things that were to be made alike and are not.
+    #[error("not made in the same way: {differences}")]
+    Mismatch {
+        /// What differs, with the values.
+        differences: String,
     },
 }

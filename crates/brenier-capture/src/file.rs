@@ -1,17 +1,17 @@
 //! Activations on disk: safetensors, a tensor `[n, d]` a place.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use brenier_files::Existing;
 use faer::{Mat, MatRef};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::json;
 
-use crate::{Activations, CaptureError, RowIndex, Rows};
+use crate::{Activations, CaptureError, Provenance, RowIndex, Rows};
 
 /// Name and version of the format, under `format` in the metadata of files written here.
 pub const FORMAT: &str = "brenier.activations/1";
@@ -39,10 +39,7 @@ impl ActivationFile {
     /// `[n, d]` or is empty; no such tensor at all.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
         let io = |source| CaptureError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
-        if !file.metadata().map_err(io)?.is_file() {
-            return Err(io(std::io::Error::other("expected a file, found a directory or device")));
-        }
+        let file = brenier_files::open(path).map_err(io)?;
         // SAFETY: the mapping is only read. As with any mapped file, another process that shortens it meanwhile
         // would end this one; files written here are replaced by renaming, which leaves a mapping as it was.
         let bytes = unsafe { Mmap::map(&file) }.map_err(io)?;
@@ -92,6 +89,12 @@ impl ActivationFile {
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// How the activations were made, as far as the file states it.
+    #[must_use]
+    pub fn provenance(&self) -> Provenance {
+        Provenance::read(&self.metadata)
     }
 
     /// Reads one tensor.
@@ -212,44 +215,19 @@ impl Activations {
         Ok(Self { tensors, rows: file.row_index()?, metadata: file.metadata })
     }
 
-    /// Writes a file whole or not at all; the same activations give the same bytes.
+    /// Writes a file, whole or not at all ([`brenier_files::write`]); the same activations give the same bytes.
     ///
     /// f32 rows are written as F32, f64 rows as F64, the row index as I64.
     ///
     /// # Errors
-    /// An existing file without `force`; the operating system's refusal.
+    /// [`CaptureError::Write`]: an existing file without `force`; what cannot be written.
     pub fn write(&self, path: &Path, force: bool) -> Result<(), CaptureError> {
-        let io = |source| CaptureError::Io { path: path.to_owned(), source };
-        let exists = || CaptureError::Exists { path: path.to_owned() };
-        if !force && path.exists() {
-            return Err(exists());
-        }
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        {
-            // A file as any other program would make it: the user's mask decides, not the temporary's 0600.
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let mut temporary = builder.prefix(".brenier-").tempfile_in(dir).map_err(io)?;
-        let mut out = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-        self.write_to(&mut out).and_then(|()| out.flush()).map_err(io)?;
-        drop(out);
-        if force {
-            temporary.persist(path).map_err(|error| io(error.error))?;
-        } else {
-            temporary.persist_noclobber(path).map_err(|error| match error.error.kind() {
-                std::io::ErrorKind::AlreadyExists => exists(),
-                _ => io(error.error),
-            })?;
-        }
-        Ok(())
+        Ok(brenier_files::write(path, Existing::forced(force), |out| self.write_to(out))?)
     }
 
     /// The safetensors layout: length of the header, header, data. Written here and not by the safetensors crate,
     /// whose metadata comes in a random order.
-    fn write_to(&self, out: &mut impl Write) -> std::io::Result<()> {
+    fn write_to(&self, out: &mut dyn Write) -> std::io::Result<()> {
         let mut metadata = self.metadata.clone();
         metadata.insert("format".to_owned(), FORMAT.to_owned());
         let mut header = serde_json::Map::new();
@@ -299,14 +277,15 @@ impl Activations {
 }
 
 fn write_rows<T: Copy, const N: usize>(
-    out: &mut impl Write,
+    out: &mut dyn Write,
     rows: MatRef<'_, T>,
     bytes: impl Fn(T) -> [u8; N],
 ) -> std::io::Result<()> {
+    let mut row = Vec::with_capacity(rows.ncols() * N);
     for i in 0..rows.nrows() {
-        for j in 0..rows.ncols() {
-            out.write_all(&bytes(rows[(i, j)]))?;
-        }
+        row.clear();
+        row.extend((0..rows.ncols()).flat_map(|j| bytes(rows[(i, j)])));
+        out.write_all(&row)?;
     }
     Ok(())
 }

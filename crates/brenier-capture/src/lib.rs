@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod matrix;
 mod position;
+mod provenance;
 mod recorder;
 
 pub use activations::{Activations, RowIndex, Rows};
@@ -25,4 +26,5 @@ pub use error::CaptureError;
 pub use file::{ActivationFile, FORMAT, common_tensors};
 pub use matrix::to_matrix;
 pub use position::Position;
+pub use provenance::{Comparison, Difference, Fact, Provenance, compare};
 pub use recorder::Recorder;

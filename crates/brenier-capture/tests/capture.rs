@@ -4,7 +4,8 @@
 mod common;
 
 use brenier_capture::{Activations, CaptureError, LOGITS, Position, Request, Rows, capture};
-use brenier_residual::{HookPoint, ResidualModel};
+use brenier_residual::{Batch, Cause, HookPoint, Origin, Overflow, Place, ResidualModel, Tap};
+use burn::tensor::{DType, Tensor, TensorData};
 use common::{Add, Counter, HIDDEN};
 use proptest::prelude::*;
 
@@ -94,18 +95,104 @@ fn what_runs_before_the_recorder_is_recorded() {
     assert_eq!(rows(&edited, 1)[0][2], rows(&plain, 1)[0][2] + 20.0);
 }
 
+/// Logits of a capture, and those of the stream after block 3, by hand.
+#[test]
+fn logits_have_a_row_for_every_token_that_is_captured() {
+    let prompts = [vec![5, 6, 7], vec![9], vec![3, 4]];
+    for (position, batch) in [
+        (Position::All, None),
+        (Position::All, Some(1)),
+        (Position::All, Some(2)),
+        (Position::FromEnd(1), None),
+        (Position::Last, Some(2)),
+    ] {
+        let wanted: Vec<[f32; HIDDEN]> = prompts
+            .iter()
+            .flat_map(|prompt| expected(prompt, 3).split_off(prompt.len() - position.count(prompt.len())))
+            .collect();
+        let found = run(&prompts, &Request { logits: true, ..request(&[3], position, batch) }).unwrap();
+        let Rows::F32(logits) = &found.tensors[LOGITS] else { panic!("expected f32") };
+        assert_eq!((logits.nrows(), logits.ncols()), (wanted.len(), 50), "{position}");
+        for (i, wanted) in wanted.iter().enumerate() {
+            for j in 0..50 {
+                assert_eq!(logits[(i, j)], wanted[j % HIDDEN], "{position}, row {i}");
+            }
+        }
+        assert_eq!(found.rows.is_none(), position == Position::Last);
+    }
+}
+
+/// Makes a value of the tokens with an id, after a block.
+struct Make(u16, u32, f32);
+
+impl Tap for Make {
+    fn wants(&self, at: HookPoint) -> bool {
+        at == HookPoint::resid_post(self.0)
+    }
+
+    fn visit(&mut self, _: HookPoint, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
+        let shape = x.dims();
+        let tokens = (0..batch.rows()).flat_map(|row| (0..batch.tokens()).map(move |token| (row, token)));
+        let edit = tokens.flat_map(|(row, token)| {
+            let hit = batch.id(row, token) == self.1;
+            [0.0, 0.0, if hit { self.2 } else { 0.0 }]
+        });
+        x.clone() + Tensor::from_data(TensorData::new(edit.collect::<Vec<f32>>(), shape), &x.device())
+    }
+}
+
+#[test]
+fn an_activation_that_is_not_finite_is_refused_by_prompt_token_and_tensor() {
+    let prompts = [vec![5, 6, 7], vec![9], vec![3, 8, 4]];
+    let failure = |request: &Request, value: f32| {
+        let error =
+            capture(&Counter::new(4), &prompts, request, &mut Make(1, 8, value), &mut |_| {}).err()?;
+        let CaptureError::NotFinite { prompt, token, tensor, overflow } = error else { panic!("{error}") };
+        let place = Place::Hook(HookPoint::resid_post(1));
+        let first = Some(Origin { place, token: 1, cause: Cause::Edit });
+        assert_eq!(overflow, Overflow { dtype: DType::F32, first });
+        Some((prompt, token, tensor))
+    };
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for batch in [None, Some(1)] {
+            // In a tensor of the place itself, of a later one, and in the logits.
+            let all = request(&[1, 2], Position::All, batch);
+            let name = |layer| HookPoint::resid_post(layer).to_string();
+            assert_eq!(failure(&all, value), Some((2, 1, name(1))));
+            assert_eq!(failure(&request(&[2], Position::FromEnd(1), batch), value), None, "not that token");
+            let late = Request { logits: true, ..request(&[0], Position::All, batch) };
+            assert_eq!(failure(&late, value), Some((2, 1, LOGITS.to_owned())));
+            let only = Request { logits: true, ..request(&[], Position::All, batch) };
+            assert_eq!(failure(&only, value), Some((2, 1, LOGITS.to_owned())));
+        }
+    }
+    assert_eq!(failure(&request(&[0], Position::All, None), f32::NAN), None);
+    let error = capture(
+        &Counter::new(4),
+        &prompts,
+        &request(&[3], Position::All, None),
+        &mut Make(1, 8, f32::NAN),
+        &mut |_| {},
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "prompt 2, token 1 (both counted from 0), tensor `blocks.3.hook_resid_post`: values are not finite in f32 in \
+         the edit at blocks.1.hook_resid_post (token 1, counted from 0); use a lower strength, or another map"
+    );
+}
+
 #[test]
 fn bad_requests_say_what_is_wrong() {
     let prompts = vec![vec![1, 2, 3], vec![1, 2]];
     let failure = |prompts: &[Vec<u32>], request: &Request| run(prompts, request).unwrap_err().to_string();
     let short = failure(&prompts, &request(&[0], Position::FromEnd(3), None));
-    assert!(short.contains("prompt 2") && short.contains("has 2 tokens"), "{short}");
+    assert!(short.contains("prompt 1 (counted from 0)") && short.contains("has 2 tokens"), "{short}");
     let layer = failure(&prompts, &request(&[9], Position::Last, None));
     assert!(layer.contains("blocks.9.hook_resid_post") && layer.contains("4 layers"), "{layer}");
     let long = failure(&[vec![1; 17]], &request(&[0], Position::Last, None));
     assert!(long.contains("17 tokens") && long.contains("holds 16"), "{long}");
     let id = failure(&[vec![1], vec![77]], &request(&[0], Position::Last, None));
-    assert!(id.contains("prompt 2") && id.contains("77"), "{id}");
+    assert!(id.contains("prompt 1 (counted from 0)") && id.contains("77"), "{id}");
     assert!(matches!(run(&[], &request(&[0], Position::Last, None)), Err(CaptureError::NoPrompts)));
     assert!(matches!(run(&prompts, &request(&[], Position::Last, None)), Err(CaptureError::NoPoints)));
     assert!(matches!(run(&[vec![]], &request(&[0], Position::Last, None)), Err(CaptureError::Prompt { .. })));

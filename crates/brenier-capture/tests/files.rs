@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use brenier_capture::{ActivationFile, Activations, CaptureError, RowIndex, Rows, common_tensors};
+use brenier_files::WriteError;
 use faer::Mat;
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -62,14 +63,14 @@ fn an_existing_file_is_kept_without_force() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.safetensors");
     fs::write(&path, "precious").unwrap();
-    assert!(matches!(sample().write(&path, false), Err(CaptureError::Exists { .. })));
+    assert!(matches!(sample().write(&path, false), Err(CaptureError::Write(WriteError::Exists { .. }))));
     assert_eq!(fs::read(&path).unwrap(), b"precious");
     sample().write(&path, true).unwrap();
     assert!(Activations::read(&path).is_ok());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     assert!(matches!(
         sample().write(&dir.path().join("no/where.safetensors"), false),
-        Err(CaptureError::Io { .. })
+        Err(CaptureError::Write(WriteError::NoDirectory { .. }))
     ));
 }
 

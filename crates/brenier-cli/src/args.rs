@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::fit_args::FitArgs;
 use crate::select::{Batch, Dtype, Layers};
+use crate::values::{Date, count, share, strength, temperature};
 
 /// Capture the activations of a language model, fit optimal-transport maps between two sets of them, apply the
 /// maps inside the forward pass, and measure what that did.
@@ -28,17 +29,18 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
-    /// Where to compute: auto, cpu, or cuda, rocm, metal, vulkan, wgpu where compiled in (`cuda:1` is the second)
+    /// Where to compute: `auto`, `cpu`, or `cuda`, `rocm`, `metal`, `vulkan`, `wgpu` where compiled in (`cuda:1` is the
+    /// second)
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// Dtype of weights and activations; auto is f32 on a CPU and the checkpoint's own elsewhere
+    /// Dtype of weights and activations; `auto` is `f32` on a CPU and the checkpoint's own elsewhere
     #[arg(long, global = true, default_value = "auto", value_name = "auto|f32|bf16|f16")]
     pub dtype: Dtype,
     /// Seed of everything that draws
     #[arg(long, global = true, default_value_t = 0, value_name = "N")]
     pub seed: u64,
-    /// Prompts computed at once; auto goes by the prompts' length and the model's width
-    #[arg(long, global = true, default_value = "auto", value_name = "N|auto")]
+    /// Prompts computed at once, `1` to `65536`; `auto` goes by the prompts' length and the model's width
+    #[arg(long, global = true, allow_negative_numbers = true, default_value = "auto", value_name = "N|auto")]
     pub batch: Batch,
     /// No progress and no tables, only errors
     #[arg(long, short, global = true)]
@@ -76,10 +78,14 @@ pub struct Demo {
 }
 
 #[derive(Debug, Args)]
-pub struct ModelDir {
-    /// Model in Hugging Face layout: config.json, *.safetensors, tokenizer.json
-    #[arg(long = "model", value_name = "DIR")]
-    pub dir: PathBuf,
+pub struct ModelArgs {
+    /// Model: a directory in Hugging Face layout (config.json, *.safetensors, tokenizer.json), or a name on the Hub,
+    /// found in the Hugging Face cache or downloaded into it
+    #[arg(long = "model", value_name = "DIR|ORG/NAME")]
+    pub name: PathBuf,
+    /// Branch, tag or commit of a model by name; main unless given
+    #[arg(long, value_name = "REV")]
+    pub revision: Option<String>,
 }
 
 /// How prompts are put to the model.
@@ -92,6 +98,10 @@ pub struct PromptArgs {
     /// A system message before each prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     pub system: Option<String>,
+    /// What a chat template that shows the date takes for now, `2026-01-31` or `2026-01-31T12:00:00`; without it the date
+    /// that a map was fitted with, else the local time
+    #[arg(long, value_name = "YYYY-MM-DD[THH:MM:SS]")]
+    pub date: Option<Date>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -108,7 +118,7 @@ pub enum Format {
 #[derive(Debug, Args)]
 pub struct Inspect {
     #[command(flatten)]
-    pub model: ModelDir,
+    pub model: ModelArgs,
     /// Show this prompt rendered, its token ids, and the position that is captured
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
@@ -118,28 +128,32 @@ pub struct Inspect {
     /// A system message before the prompt
     #[arg(long, value_name = "TEXT", requires = "prompt", conflicts_with = "raw")]
     pub system: Option<String>,
+    /// What a chat template that shows the date takes for now, `2026-01-31` or `2026-01-31T12:00:00`; without it the local
+    /// time
+    #[arg(long, value_name = "YYYY-MM-DD[THH:MM:SS]", requires = "prompt")]
+    pub date: Option<Date>,
 }
 
 #[derive(Debug, Args)]
 pub struct Capture {
     #[command(flatten)]
-    pub model: ModelDir,
+    pub model: ModelArgs,
     /// Prompt file; `-` is stdin
     #[arg(long, value_name = "FILE")]
     pub prompts: PathBuf,
-    /// Format of the prompt file; auto goes by its name and how it begins
+    /// Format of the prompt file; `auto` goes by its name and how it begins
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     pub format: Format,
     /// Activation file to write (safetensors)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Where in a block, comma-separated: resid_pre, attn_out, resid_mid, mlp_out, resid_post; or logits
+    /// Where in a block, comma-separated: `resid_pre`, `attn_out`, `resid_mid`, `mlp_out`, `resid_post`; or `logits`
     #[arg(long, default_value = "resid_post", value_delimiter = ',', num_args = 1.., value_name = "SITE")]
     pub sites: Vec<CaptureSite>,
-    /// Decoder blocks, from 0: all, numbers and ranges (`3,5-9`), or depth (`40%-60%`)
+    /// Decoder blocks, counted from 0: `all`, numbers and ranges (`3,5-9`), or depth (`40%-60%`)
     #[arg(long, default_value = "all", value_name = "LAYERS")]
     pub layers: Layers,
-    /// Tokens: last, all, or `-K..` for the last K of each prompt
+    /// Tokens: `last`, `all`, or `-K..` for the last K of each prompt
     #[arg(long, default_value = "last", allow_hyphen_values = true, value_name = "last|all|-K..")]
     pub position: Position,
     #[command(flatten)]
@@ -186,14 +200,30 @@ pub struct Fit {
     /// Map file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// pca-ot, gated, mixture, ot, entropic, mean, rfa, ace, leace, act-mean, act-linear, act-gaussian or whitening
+    /// `pca-ot`, `gated`, `mixture`, `ot`, `entropic`, `mean`, `rfa`, `ace`, `leace`, `act-mean`, `act-linear`,
+    /// `act-gaussian` or `whitening`
     #[arg(long, default_value = "pca-ot", value_name = "NAME")]
     pub method: transport::Method,
     #[command(flatten)]
     pub options: FitArgs,
-    /// Only the tensors of these layers
+    /// Only the tensors of these layers, counted from 0: `all`, `3,5-9` or `40%-60%`
     #[arg(long, default_value = "all", value_name = "LAYERS")]
     pub layers: Layers,
+    /// Tokens that the maps are to act on, for the map file; `all` for rfa, else `last+generated`
+    #[arg(long, value_enum, help_heading = "Recorded in the map file")]
+    pub tokens: Option<Tokens>,
+    /// How far to go along the maps, for the map file; without it `1`
+    #[arg(
+        long,
+        allow_hyphen_values = true,
+        value_parser = strength,
+        value_name = "X",
+        help_heading = "Recorded in the map file"
+    )]
+    pub strength: Option<f64>,
+    /// Fit although the activations were made in different ways; what differs is recorded
+    #[arg(long)]
+    pub allow_mismatch: bool,
     /// Overwrite the output
     #[arg(long)]
     pub force: bool,
@@ -210,15 +240,18 @@ pub struct Apply {
     /// Activation file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// How far to go along the map: 0 not at all, 1 all the way
-    #[arg(long, default_value_t = 1.0, allow_hyphen_values = true, value_name = "X")]
-    pub strength: f64,
+    /// How far to go along the map, `0` not at all, `1` all the way; without it as the map file records, else `1`
+    #[arg(long, allow_hyphen_values = true, value_parser = strength, value_name = "X")]
+    pub strength: Option<f64>,
     /// The tensor to map, where its name is not the map's
     #[arg(long, value_name = "NAME")]
     pub tensor: Option<String>,
     /// The entry of the map file, where it holds several and none has the tensor's name
     #[arg(long, value_name = "NAME", requires = "tensor")]
     pub entry: Option<String>,
+    /// Apply a map that was fitted on activations made in another way; what differs is said
+    #[arg(long)]
+    pub allow_mismatch: bool,
     /// Overwrite the output
     #[arg(long)]
     pub force: bool,
@@ -231,15 +264,18 @@ pub struct MapArgs {
     /// Map file; without it the model runs untouched
     #[arg(long, value_name = "FILE")]
     pub map: Option<PathBuf>,
-    /// Layers to act on: those of the file's entries to use, or where its only entry is to go
+    /// Layers to act on, counted from 0: those of the file's entries to use, or where its only entry is to go
     #[arg(long, requires = "map", value_name = "LAYERS")]
     pub layers: Option<Layers>,
-    /// How far to go along the map: 0 not at all, 1 all the way
-    #[arg(long, default_value_t = 1.0, allow_hyphen_values = true, value_name = "X")]
-    pub strength: f64,
-    /// Tokens to act on; `last` is the last of the prompt, where maps are fitted
-    #[arg(long, value_enum, default_value_t = Tokens::LastAndGenerated)]
-    pub tokens: Tokens,
+    /// How far to go along the map, `0` not at all, `1` all the way; without it as the map file records, else `1`
+    #[arg(long, requires = "map", allow_hyphen_values = true, value_parser = strength, value_name = "X")]
+    pub strength: Option<f64>,
+    /// Tokens to act on, `last` is the last of the prompt; without it as the map file records, else `last+generated`
+    #[arg(long, requires = "map", value_enum)]
+    pub tokens: Option<Tokens>,
+    /// Use a map that was fitted on another model, or with prompts put to it in another way; what differs is said
+    #[arg(long, requires = "map")]
+    pub allow_mismatch: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -267,11 +303,11 @@ impl From<Tokens> for TokenSet {
 #[derive(Debug, Args)]
 pub struct Generate {
     #[command(flatten)]
-    pub model: ModelDir,
+    pub model: ModelArgs,
     /// Prompt file; `-` is stdin
     #[arg(long, value_name = "FILE")]
     pub prompts: PathBuf,
-    /// Format of the prompt file; auto goes by its name and how it begins
+    /// Format of the prompt file; `auto` goes by its name and how it begins
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     pub format: Format,
     /// JSONL file to write; `-` is stdout
@@ -288,21 +324,36 @@ pub struct Generate {
     pub force: bool,
 }
 
+/// How many tokens may be asked for; where the context ends, so does a completion.
+const NEW_TOKENS: fn(&str) -> Result<usize, String> = count::<1, 1_000_000>;
+
 /// How tokens are chosen.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct Sampling {
-    /// Most tokens to generate
-    #[arg(long, default_value_t = 128, value_name = "N")]
+    /// Most tokens to generate, `1` to `1000000`
+    #[arg(long, default_value_t = 128, allow_negative_numbers = true, value_parser = NEW_TOKENS, value_name = "N")]
     pub max_new_tokens: usize,
-    /// Draw at this temperature; without it, or at 0, the likeliest token is taken
-    #[arg(long, allow_negative_numbers = true, value_name = "T")]
+    /// Draw at this temperature; without it, or at `0`, the likeliest token is taken
+    #[arg(long, allow_negative_numbers = true, value_parser = temperature, value_name = "T")]
     pub temperature: Option<f64>,
-    /// Draw among the K likeliest
-    #[arg(long, requires = "temperature", value_name = "K")]
+    /// Draw among the K likeliest, `1` to `1000000`
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_parser = count::<1, 1_000_000>,
+        requires = "temperature",
+        value_name = "K"
+    )]
     pub top_k: Option<usize>,
-    /// Draw among the likeliest that together have probability P
-    #[arg(long, allow_negative_numbers = true, requires = "temperature", value_name = "P")]
+    /// Draw among the likeliest that together have probability P, above 0 and at most `1`
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_parser = share,
+        requires = "temperature",
+        value_name = "P"
+    )]
     pub top_p: Option<f64>,
 }
 
@@ -317,11 +368,11 @@ pub enum Match {
 #[derive(Debug, Args)]
 pub struct Score {
     #[command(flatten)]
-    pub model: ModelDir,
+    pub model: ModelArgs,
     /// Prompts whose completions are judged
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
-    /// Format of the prompt file; auto goes by its name and how it begins
+    /// Format of the prompt file; `auto` goes by its name and how it begins
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     pub format: Format,
     /// Right answers to the prompts, `{"prompt", "answer"}` a line
@@ -339,8 +390,8 @@ pub struct Score {
     /// Prompts for the KL divergence from the untouched model
     #[arg(long, value_name = "FILE", requires = "map")]
     pub harmless: Option<PathBuf>,
-    /// Most tokens to generate
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    /// Most tokens to generate, `1` to `1000000`
+    #[arg(long, default_value_t = 64, allow_negative_numbers = true, value_parser = NEW_TOKENS, value_name = "N")]
     pub max_new_tokens: usize,
     #[command(flatten)]
     pub map: MapArgs,
@@ -357,7 +408,7 @@ pub struct Score {
 #[derive(Debug, Args)]
 pub struct Study {
     #[command(flatten)]
-    pub model: ModelDir,
+    pub model: ModelArgs,
     /// Directory with {source,target}_{train,val,test}.jsonl and, optionally, answers, text.txt and
     /// refusal_phrases.json
     #[arg(long, value_name = "DIR")]
@@ -365,20 +416,27 @@ pub struct Study {
     /// Directory to write report.json, report.html, manifest.json and maps/ into
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Layers to try
+    /// Layers to try, counted from 0: `all`, `3,5-9` or `40%-60%`
     #[arg(long, default_value = "all", value_name = "LAYERS")]
     pub layers: Layers,
-    /// Numbers of principal components to try
-    #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "K,K,..")]
+    /// Numbers of principal components to try, each `1` to `65536`, such as `1,2,4`
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_delimiter = ',',
+        num_args = 1..,
+        value_parser = count::<1, 65_536>,
+        value_name = "K,K,.."
+    )]
     pub components: Vec<usize>,
-    /// Methods to report
+    /// Methods to report, such as `pca-ot,ace`
     #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "NAME,..")]
     pub methods: Vec<transport::Method>,
     /// When an answer is right
     #[arg(long = "match", value_enum, default_value_t = Match::Exact)]
     pub matching: Match,
-    /// Most tokens to generate
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    /// Most tokens to generate, `1` to `1000000`
+    #[arg(long, default_value_t = 64, allow_negative_numbers = true, value_parser = NEW_TOKENS, value_name = "N")]
     pub max_new_tokens: usize,
     #[command(flatten)]
     pub prompt: PromptArgs,

@@ -5,15 +5,23 @@ use std::str::FromStr;
 use brenier::transport;
 use clap::{Args, ValueEnum};
 
+use crate::values::{Quantiles, count, folds};
+
+const RESAMPLES: fn(&str) -> Result<usize, String> =
+    count::<1, { transport::BootstrapOptions::MOST_RESAMPLES }>;
+const DIRECTIONS: fn(&str) -> Result<usize, String> =
+    count::<1, { transport::SlicedOptions::MOST_DIRECTIONS }>;
+
 /// How maps are fitted.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Fit")]
 pub struct FitArgs {
-    /// Principal components K that the map acts in; auto takes the smallest K that is as good on rows kept out
-    #[arg(long, default_value = "2", value_name = "K|auto")]
+    /// Principal components K that the map acts in, `1` to `65536`; `auto` takes the smallest K that is as good on rows kept
+    /// out
+    #[arg(long, default_value = "2", allow_negative_numbers = true, value_name = "K|auto")]
     pub components: Components,
-    /// Folds over which `--components auto` keeps rows out
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    /// Folds over which `--components auto` keeps rows out, `2` to `10000`
+    #[arg(long, default_value_t = 5, allow_negative_numbers = true, value_parser = folds, value_name = "N")]
     pub folds: usize,
     /// What moves besides: the mean inside the subspace alone, or the whole mean
     #[arg(long, value_enum, default_value_t = Shift::Subspace)]
@@ -21,16 +29,17 @@ pub struct FitArgs {
     /// What weighs the same in the principal axes: every row, or both classes
     #[arg(long, value_enum, default_value_t = Pooling::Rows)]
     pub pooling: Pooling,
-    /// Shrinkage of the covariances towards a multiple of the identity: auto (Ledoit and Wolf), oas, or 0 to 1
-    #[arg(long, default_value = "0", value_name = "auto|oas|X")]
+    /// Shrinkage of the covariances towards a multiple of the identity: `auto` (Ledoit and Wolf), `oas`, or `0` to `1`
+    #[arg(long, default_value = "0", allow_negative_numbers = true, value_name = "auto|oas|X")]
     pub shrinkage: ShrinkageArg,
-    /// ot, entropic, whitening: each covariance from Q latent directions and noise alike in all (probabilistic PCA)
-    #[arg(long, value_name = "Q")]
+    /// ot, entropic, whitening: each covariance from Q latent directions, `1` to `65536`, and noise alike in all
+    /// (probabilistic PCA)
+    #[arg(long, allow_negative_numbers = true, value_parser = count::<1, 65_536>, value_name = "Q")]
     pub latent: Option<usize>,
     /// Covariances over n-1 (sample) or n (population)
     #[arg(long, value_enum, default_value_t = Covariance::Sample)]
     pub covariance: Covariance,
-    /// Added to the diagonal of both covariances as it is, as POT's `reg`
+    /// Added to the diagonal of both covariances as it is, as POT's reg
     #[arg(long, allow_negative_numbers = true, value_name = "X")]
     pub reg_abs: Option<f64>,
     /// Gate: what the log-odds are divided by
@@ -42,14 +51,14 @@ pub struct FitArgs {
     /// Gate: prior share of the source
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.5, value_name = "P")]
     pub gate_prior: f64,
-    /// Gate: shrinkage of the classes' covariances, as --shrinkage
-    #[arg(long, default_value = "auto", value_name = "auto|oas|X")]
+    /// Gate: shrinkage of the classes' covariances, `auto`, `oas`, or `0` to `1`
+    #[arg(long, default_value = "auto", allow_negative_numbers = true, value_name = "auto|oas|X")]
     pub gate_shrinkage: ShrinkageArg,
-    /// Gate: let log-loss over so many folds choose its components, shrinkage and temperature
-    #[arg(long, value_name = "FOLDS")]
+    /// Gate: let log-loss over so many folds, `2` to `10000`, choose its components, shrinkage and temperature
+    #[arg(long, allow_negative_numbers = true, value_parser = folds, value_name = "FOLDS")]
     pub gate_calibrate: Option<usize>,
-    /// mixture: how many Gaussians a class, or up to M of them by `bic:M` or `held-out:M`
-    #[arg(long, default_value = "2", value_name = "N|bic:M|held-out:M")]
+    /// mixture: how many Gaussians a class, `1` to `1000`, or up to M of them by `bic:M` or `held-out:M`
+    #[arg(long, default_value = "2", allow_negative_numbers = true, value_name = "N|bic:M|held-out:M")]
     pub mixture_components: MixtureCountArg,
     /// mixture: leave what belongs to the target where it is
     #[arg(long)]
@@ -61,13 +70,13 @@ pub struct FitArgs {
     #[arg(long, allow_negative_numbers = true, conflicts_with = "entropic_sigma", value_name = "X")]
     pub entropic_sigma_abs: Option<f64>,
     /// AcT: move a coordinate only inside these two quantiles of its source values, e.g. `0,1`
-    #[arg(long, value_delimiter = ',', num_args = 2, value_name = "LOW,HIGH")]
-    pub act_quantiles: Option<Vec<f64>>,
-    /// 95% intervals on W2 and on the norm of the map, by so many resamples of the rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, allow_hyphen_values = true, value_name = "LOW,HIGH")]
+    pub act_quantiles: Option<Quantiles>,
+    /// 95% intervals on W2 and on the norm of the map, by so many resamples of the rows, `1` to `100000`
+    #[arg(long, allow_negative_numbers = true, value_parser = RESAMPLES, value_name = "N")]
     pub bootstrap: Option<usize>,
-    /// The sliced distance too, along so many random directions
-    #[arg(long, value_name = "N")]
+    /// The sliced distance too, along so many random directions, `1` to `10000`
+    #[arg(long, allow_negative_numbers = true, value_parser = DIRECTIONS, value_name = "N")]
     pub sliced: Option<usize>,
 }
 
@@ -112,10 +121,7 @@ impl FitArgs {
                 Some(sigma) => transport::Blur::Absolute(sigma),
                 None => transport::Blur::Relative(self.entropic_sigma),
             },
-            act_quantiles: self
-                .act_quantiles
-                .as_deref()
-                .and_then(|pair| Some((*pair.first()?, *pair.get(1)?))),
+            act_quantiles: self.act_quantiles.map(|Quantiles(low, high)| (low, high)),
             bootstrap: self.bootstrap.map(|resamples| transport::BootstrapOptions {
                 resamples,
                 seed,
@@ -138,10 +144,12 @@ impl FromStr for Components {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            _ if text == "auto" => Ok(Self::Auto),
-            Ok(components) => Ok(Self::Fixed(components)),
-            Err(_) => Err("expected auto or a number of 1 or more".to_owned()),
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => match count::<1, 65_536>(text) {
+                Ok(components) => Ok(Self::Fixed(components)),
+                Err(expected) => Err(format!("{expected}, or auto")),
+            },
         }
     }
 }
@@ -195,8 +203,8 @@ impl FromStr for MixtureCountArg {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (how, number) = text.split_once(':').unwrap_or(("", text));
-        let count: usize =
-            number.parse().map_err(|_| "expected a number, bic:M or held-out:M, such as bic:5".to_owned())?;
+        let count = count::<1, 1_000>(number)
+            .map_err(|expected| format!("{expected}, or bic:M or held-out:M with such a number"))?;
         match how {
             "" => Ok(Self(transport::MixtureCount::Fixed(count))),
             "bic" => Ok(Self(transport::MixtureCount::Bic(count))),

@@ -5,10 +5,16 @@
 mod args;
 mod commands;
 mod console;
+#[cfg(test)]
+mod examples;
 mod failure;
 mod fit_args;
+mod hub;
 mod input;
+mod maps;
 mod select;
+mod signals;
+mod values;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -24,11 +30,15 @@ fn main() -> ExitCode {
         Err(error) => return failure::usage(&error),
     };
     failure::silence_panics();
+    let device = &cli.common.device;
+    if let Err(error) = signals::watch() {
+        return failure::report(&anyhow::Error::new(error).context("cannot watch for signals"), device);
+    }
     let console = Console::new(cli.common.quiet, cli.common.json);
     match panic::catch_unwind(AssertUnwindSafe(|| run(&cli, &console))) {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => failure::report(&error),
-        Err(_) => failure::panicked(),
+        Ok(Err(error)) => failure::report(&error, device),
+        Err(_) => failure::panicked(device),
     }
 }
 

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use brenier::DType;
 
+use crate::values::count;
+
 /// Which layers: `all`, numbers and ranges (`3,5-9`), or a range of relative depth (`40%-60%`); parts are joined
 /// by commas.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +31,7 @@ impl Layers {
                 && last >= layers
             {
                 return Err(format!(
-                    "--layers {self}: there is no layer {last}, the last of {layers} is {}",
+                    "--layers {self}: there is no layer {last}, the last of {layers} is {} (counted from 0)",
                     layers - 1
                 ));
             }
@@ -165,10 +167,12 @@ impl FromStr for Batch {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            _ if text == "auto" => Ok(Self::Auto),
-            Ok(rows) if rows > 0 => Ok(Self::Rows(rows)),
-            _ => Err("expected auto or a number of prompts, at least 1".to_owned()),
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => match count::<1, 65_536>(text) {
+                Ok(rows) => Ok(Self::Rows(rows)),
+                Err(expected) => Err(format!("{expected}, or auto")),
+            },
         }
     }
 }

@@ -28,6 +28,76 @@ fn wrong_usage_is_one_line() {
 }
 
 #[test]
+fn numbers_out_of_range_are_refused_by_the_parser() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let fit = ["fit", "--source", "a", "--target", "b", "--out", "c"];
+    let generate = ["generate", "--model", "m", "--prompts", "p", "--out", "o"];
+    let score = ["score", "--model", "m", "--prompts", "p"];
+    let study = ["study", "--model", "m", "--data", "d", "--out", "o"];
+    let huge = "18446744073709551615";
+    let cases: [(&[&str], &str, &[&str]); 16] = [
+        (&fit, "--bootstrap", &["0", "100001", huge, "-1", "1.5"]),
+        (&fit, "--sliced", &["0", "10001", huge, "-1"]),
+        (&fit, "--components", &["0", "65537", huge, "-1", "NaN"]),
+        (&fit, "--folds", &["1", "10001", huge, "-1"]),
+        (&fit, "--gate-calibrate", &["1", "10001", huge, "-1"]),
+        (
+            &fit,
+            "--mixture-components",
+            &["0", "1001", "bic:0", "bic:1001", "held-out:0", "held-out:1001", "-1"],
+        ),
+        (&fit, "--latent", &["0", "65537", huge, "-1"]),
+        (&fit, "--shrinkage", &["NaN", "inf", "-0.1", "1.1"]),
+        (&fit, "--act-quantiles", &["0", "1,0", "0,2", "NaN,1", "-1,1", "0,1,2"]),
+        (&fit, "--strength", &["NaN", "inf", "-inf", "1e39"]),
+        (&generate, "--max-new-tokens", &["0", "1000001", huge, "-1"]),
+        (&generate, "--temperature", &["NaN", "inf", "-1"]),
+        (&generate, "--batch", &["0", "65537", huge, "-1"]),
+        (&score, "--max-new-tokens", &["0", "1000001", huge]),
+        (&study, "--max-new-tokens", &["0", "1000001", huge]),
+        (&study, "--components", &["0", "65537", "1,0", "-1", huge]),
+    ];
+    for (args, option, values) in cases {
+        for value in values {
+            let args = [args, &[option, value]].concat();
+            refused(dir, &args, &[option, "expected"]);
+        }
+    }
+    for (option, values) in [("--top-k", ["0", huge]), ("--top-p", ["0", "NaN"])] {
+        for value in values {
+            refused(
+                dir,
+                &[&generate[..], &["--temperature", "1", option, value]].concat(),
+                &[option, "expected"],
+            );
+        }
+    }
+    // The rest is checked by the library, before anything is read.
+    for (option, value) in [
+        ("--reg-abs", "inf"),
+        ("--reg-abs", "NaN"),
+        ("--gate-temperature", "0"),
+        ("--gate-temperature", "inf"),
+        ("--gate-threshold", "NaN"),
+        ("--gate-threshold", "2"),
+        ("--gate-prior", "1"),
+        ("--gate-prior", "NaN"),
+        ("--entropic-sigma", "inf"),
+        ("--entropic-sigma-abs", "NaN"),
+        ("--entropic-sigma", "0"),
+    ] {
+        let name = option.trim_start_matches("--").split('-').next().unwrap();
+        refused(dir, &[&fit[..], &[option, value]].concat(), &["option", name]);
+    }
+    // An option that would do nothing is no option.
+    for (option, value) in [("--tokens", "all"), ("--strength", "2"), ("--layers", "1")] {
+        refused(dir, &[&generate[..], &[option, value]].concat(), &["--map"]);
+    }
+    refused(dir, &[&generate[..], &["--allow-mismatch"]].concat(), &["--map"]);
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     let dir = tempdir().unwrap();
     for args in [&["--help"][..], &["--version"], &["fit", "--help"], &["help", "study"]] {
@@ -119,17 +189,17 @@ fn broken_prompts_are_named_by_line() {
     fs::write(&prompts, "").unwrap();
     capture(&["prompts.jsonl", "empty"]);
     fs::write(&prompts, format!("{{\"ids\": [5]}}\n{{\"ids\": {:?}}}\n", vec![7; 300])).unwrap();
-    capture(&["prompts.jsonl", "prompt 2", "300", "256"]);
+    capture(&["prompts.jsonl, line 2 (counted from 1), prompt 1 (counted from 0)", "300", "256"]);
     // A prompt that fills the context can be captured, but leaves no room for a completion.
     fs::write(&prompts, format!("{{\"ids\": [5]}}\n{{\"ids\": {:?}}}\n", vec![7; 256])).unwrap();
     let generate = ["generate", "--model", "llama31", "--prompts", "prompts.jsonl", "--out", "out.jsonl"];
-    refused(dir, &generate, &["prompts.jsonl", "prompt 2", "256"]);
+    refused(dir, &generate, &["prompts.jsonl, line 2", "prompt 1 (counted from 0)", "256"]);
     fs::write(&prompts, "{\"ids\": [5, 192]}\n").unwrap();
-    capture(&["prompts.jsonl", "prompt 1", "192"]);
+    capture(&["prompts.jsonl, line 1", "prompt 0 (counted from 0)", "token 1 (counted from 0)", "192"]);
     fs::write(&prompts, "{\"ids\": []}\n").unwrap();
     capture(&["prompts.jsonl"]);
-    fs::write(&prompts, "{\"prompt\": \"Where is the key?\"}\n").unwrap();
-    capture(&["llama31"]);
+    fs::write(&prompts, "\n{\"prompt\": \"Where is the key?\"}\n").unwrap();
+    capture(&["prompts.jsonl, line 2 (counted from 1), prompt 0 (counted from 0)", "llama31", "--raw"]);
     fs::write(&prompts, b"{\"prompt\": \"\xff\xfe\"}\n").unwrap();
     capture(&["prompts.jsonl"]);
     fs::remove_file(&prompts).unwrap();
@@ -149,7 +219,7 @@ fn what_is_asked_of_a_model_must_be_there() {
     capture(&["--layers", "9-2"], &["9-2"]);
     capture(&["--sites", "nowhere"], &["nowhere", "resid_post"]);
     capture(&["--position", "first"], &["first", "last"]);
-    capture(&["--position", "-50.."], &["50"]);
+    capture(&["--position", "-50.."], &["line 1 (counted from 1)", "prompt 0 (counted from 0)", "50"]);
     capture(&["--batch", "0"], &["auto"]);
     capture(&["--device", "abacus"], &["abacus", "cpu"]);
     capture(&["--device", "cpu:3"], &["cpu:3"]);

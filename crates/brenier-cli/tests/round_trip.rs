@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{brenier, cloud, done, ids, model, tensor};
+use support::{brenier, cloud, done, ids, lines, model, tensor};
 use tempfile::{TempDir, tempdir};
 
 fn prepared(name: &str) -> TempDir {
@@ -20,10 +20,6 @@ fn prepared(name: &str) -> TempDir {
 
 fn result(dir: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&done(dir, args)).unwrap()
-}
-
-fn lines(path: &Path) -> Vec<Value> {
-    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Rows of an f32 tensor in a safetensors file.

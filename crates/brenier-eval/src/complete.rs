@@ -1,8 +1,9 @@
 //! Completions, judged.
 
-use brenier_model::{GenerateOptions, Generation, generate};
+use brenier_model::{GenerateOptions, Generation, ModelError, generate};
 use brenier_residual::Tap;
 
+use crate::forward::Item;
 use crate::{EvalError, Match, Phrases, Rate, Subject};
 
 /// Rows that are continued at once, unless told otherwise.
@@ -30,10 +31,11 @@ pub(crate) struct Judged {
 }
 
 impl Judge<'_> {
-    /// Continues prompts under `tap`. `answers[i]`, where known, belongs to `prompts[i]`.
+    /// Continues prompts under `tap`. `answers[i]`, where known, belongs to `prompts[i]`, which messages call `item(i)`.
     pub fn complete(
         &self,
         subject: &dyn Subject,
+        item: &dyn Fn(usize) -> Item,
         prompts: &[Vec<u32>],
         answers: &[Option<String>],
         tap: &mut dyn Tap,
@@ -43,9 +45,18 @@ impl Judge<'_> {
             batch: self.batch.unwrap_or(ROWS),
             temperature: self.sample.map(|_| 1.0),
             seed: self.sample.unwrap_or_default(),
+            rules: subject.rules(),
             ..GenerateOptions::default()
         };
-        let found = generate(subject.model(), prompts, subject.eos(), &options, tap, &mut |_, _| {})?;
+        let found = generate(subject.model(), prompts, subject.eos(), &options, tap, &mut |_, _| {});
+        let found = found.map_err(|error| match error {
+            ModelError::NotFinite { prompt, tokens, overflow } => {
+                let Item { what, index } = item(prompt);
+                let token = (prompts[prompt].len() + tokens).saturating_sub(1);
+                EvalError::Overflow { what, index, token, overflow }
+            }
+            other => other.into(),
+        })?;
         let answers = answers.iter().map(Option::as_deref).chain(std::iter::repeat(None));
         found.into_iter().zip(answers).map(|(found, answer)| self.judge(subject, found, answer)).collect()
     }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use brenier_residual::{Overflow, ResidualError};
+
 /// Errors of this crate. Each is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -14,19 +16,16 @@ pub enum EvalError {
         /// What belongs there.
         hint: String,
     },
-    /// A file that the system does not let us read or write.
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
+    /// A file that the system does not let us read or remove.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
-    },
-    /// An output that is there already.
-    #[error("{} exists already: choose another place or pass --force", path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
     },
     /// A file whose content is not what it should be.
     #[error("{}: expected {expected}, found {found}", path.display())]
@@ -48,17 +47,35 @@ pub enum EvalError {
         /// What it is.
         found: String,
     },
-    /// A prompt that does not fit the model.
-    #[error("{what}, prompt {index}: {reason}")]
+    /// A file or list without a prompt.
+    #[error("{what}: expected at least one prompt")]
+    NoPrompts {
+        /// The file or list.
+        what: String,
+    },
+    /// A prompt that cannot be put to the model.
+    #[error("{what}, {place}: {source}")]
     Prompt {
         /// The file or list it stands in.
         what: String,
-        /// Its index, from 1.
-        index: usize,
+        /// Its place there, in words.
+        place: String,
         /// What is wrong with it.
-        reason: String,
+        source: Box<brenier_model::ModelError>,
     },
-    /// A number that is not finite where one was measured.
+    /// A forward pass whose values are not finite.
+    #[error("{what} {index}, token {token} (counted from 0): {overflow}")]
+    Overflow {
+        /// What was run, e.g. `source_val, prompt`.
+        what: &'static str,
+        /// Its index.
+        index: usize,
+        /// The token whose logits, or whose activation, are not finite.
+        token: usize,
+        /// Where the pass stopped being finite.
+        overflow: Overflow,
+    },
+    /// A measure that is not finite.
     #[error("{what}: found {found}, expected a finite number")]
     NotFinite {
         /// What was measured.
@@ -66,14 +83,18 @@ pub enum EvalError {
         /// The number.
         found: f64,
     },
-    /// A tensor that could not be read back from the device.
-    #[error("cannot read a tensor back from the device: {reason}")]
-    Device {
-        /// What the backend said.
+    /// A value that cannot be written as JSON.
+    #[error("{what} cannot be written as JSON: {reason}")]
+    Json {
+        /// The value.
+        what: String,
+        /// What is wrong with it.
         reason: String,
     },
     /// No method could be fitted anywhere.
-    #[error("no map could be fitted at any layer; the first failure was {method} at layer {layer}: {reason}")]
+    #[error(
+        "no map could be fitted at any layer; the first failure was {method} at layer {layer} (counted from 0): {reason}"
+    )]
     NothingFitted {
         /// The method of the first failure.
         method: String,
@@ -100,7 +121,27 @@ pub enum EvalError {
     /// Prompts, template, tokenizer or generation.
     #[error(transparent)]
     Model(#[from] brenier_model::ModelError),
-    /// A batch that the model cannot take.
+    /// A batch that the model cannot take, or a device that fails.
     #[error(transparent)]
-    Batch(#[from] brenier_residual::ResidualError),
+    Batch(#[from] ResidualError),
+    /// No setting of any method could be measured.
+    #[error("every setting of every method failed on validation; the first: {reason}")]
+    NothingMeasured {
+        /// What was wrong with the first.
+        reason: String,
+    },
+}
+
+impl EvalError {
+    /// Whether the machine failed rather than what was asked of it: the next candidate would fare no better.
+    pub(crate) fn is_of_machine(&self) -> bool {
+        let device = |error: &ResidualError| matches!(error, ResidualError::Device { .. });
+        match self {
+            Self::Io { .. } => true,
+            Self::Batch(error) => device(error),
+            Self::Capture(brenier_capture::CaptureError::Batch(error)) => device(error),
+            Self::Model(brenier_model::ModelError::Batch(error)) => device(error),
+            _ => false,
+        }
+    }
 }

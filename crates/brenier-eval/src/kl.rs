@@ -3,7 +3,7 @@
 use brenier_residual::{ResidualModel, Tap};
 
 use crate::EvalError;
-use crate::forward::{Case, divergence, logits};
+use crate::forward::{Case, Item, divergence, logits};
 
 /// Logits of the untouched model that are held at once: 128 MiB of f32.
 const HELD: usize = 1 << 25;
@@ -21,7 +21,7 @@ pub struct Kl {
 /// the untouched model's own greedy completions where the mean over a continuation is to say something.
 ///
 /// # Errors
-/// Rows that the model cannot take.
+/// Rows that the model cannot take; logits that are not finite, with or without a tap.
 pub fn kl(
     model: &dyn ResidualModel,
     prompts: &[Vec<u32>],
@@ -29,10 +29,28 @@ pub fn kl(
     taps: &mut [&mut dyn Tap],
     batch: Option<usize>,
 ) -> Result<Vec<Kl>, EvalError> {
-    let mut found = vec![Kl::default(); taps.len()];
-    let cases: Vec<Case> =
-        prompts.iter().zip(continuations).map(|(prompt, next)| Case::forced(prompt, next)).collect();
-    let mut rest = cases.as_slice();
+    let cases = forced("prompt", prompts, continuations);
+    divergences(model, &cases, taps, batch)?.into_iter().collect()
+}
+
+/// Prompts with forced continuations; `what` they are, for messages.
+pub(crate) fn forced(what: &'static str, prompts: &[Vec<u32>], continuations: &[Vec<u32>]) -> Vec<Case> {
+    let items = (0..).map(Item::of(what));
+    items
+        .zip(prompts.iter().zip(continuations))
+        .map(|(item, (p, next))| Case::forced(item, p, next))
+        .collect()
+}
+
+/// KL divergences as [`kl`] gives them, with an error of its own for each tap: one that fails costs the others nothing.
+pub(crate) fn divergences(
+    model: &dyn ResidualModel,
+    cases: &[Case],
+    taps: &mut [&mut dyn Tap],
+    batch: Option<usize>,
+) -> Result<Vec<Result<Kl, EvalError>>, EvalError> {
+    let mut found: Vec<Result<Kl, EvalError>> = taps.iter().map(|_| Ok(Kl::default())).collect();
+    let mut rest = cases;
     while !rest.is_empty() {
         let mut held = 0;
         let fits = rest.iter().take_while(|case| {
@@ -47,15 +65,20 @@ pub fn kl(
             base[case][token - some[case].wanted.start] = logits.to_vec();
         })?;
         for (tap, found) in taps.iter_mut().zip(&mut found) {
+            let Ok(kl) = found else { continue };
             let mut all: Vec<Vec<f64>> = some.iter().map(|case| vec![0.0; case.wanted.len()]).collect();
-            logits(model, some, batch, &mut **tap, &mut |case, token, logits| {
+            let run = logits(model, some, batch, &mut **tap, &mut |case, token, logits| {
                 let at = token - some[case].wanted.start;
                 all[case][at] = divergence(&base[case][at], logits);
-            })?;
-            found.prompt.extend(all.iter().filter_map(|values| values.first()));
-            found
-                .continuation
-                .extend(all.iter().map(|values| values.iter().sum::<f64>() / values.len() as f64));
+            });
+            match run {
+                Ok(()) => {
+                    kl.prompt.extend(all.iter().filter_map(|values| values.first()));
+                    let mean = |values: &Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+                    kl.continuation.extend(all.iter().map(mean));
+                }
+                Err(error) => *found = Err(error),
+            }
         }
     }
     Ok(found)

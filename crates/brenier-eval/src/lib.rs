@@ -5,10 +5,12 @@
 mod complete;
 mod data;
 mod error;
+mod finite;
 mod forward;
 mod judge;
 mod kl;
 mod perplexity;
+mod policy;
 mod progress;
 mod refusal;
 pub mod render;
@@ -20,14 +22,18 @@ mod subject;
 
 pub use data::{Side, StudyData};
 pub use error::EvalError;
+pub use finite::to_json;
 pub use judge::{Match, Phrases};
 pub use kl::{Kl, kl};
 pub use perplexity::{Perplexity, TEXT_POLICY, perplexity};
+pub use policy::{MapRecord, Policy, places};
 pub use progress::Progress;
 pub use report::{
-    Baseline, Completion, DataInfo, LayerInfo, Mean, MethodReport, ModelInfo, Paired, REPORT_SCHEMA, Rate,
-    Report, Scatter, ScoreReport, Setting, Settings, SweepPoint, Timings, ValScores, Versus,
+    Baseline, Chosen, Completion, DataInfo, DifferenceInfo, InterventionInfo, LayerInfo, MapUse,
+    MethodReport, MethodScores, ModelInfo, Origin, Outcome, REPORT_SCHEMA, Report, Scatter, ScoreReport,
+    Setting, Settings, SweepPoint, SweepScores, Timings, ValScores, Versus,
 };
 pub use score::{ScoreOptions, score};
-pub use study::{STUDIED, Study, StudyOptions, study};
+pub use stats::{Mean, Paired, Rate};
+pub use study::{STUDIED, Study, StudyOptions, prompt_ids, study};
 pub use subject::Subject;

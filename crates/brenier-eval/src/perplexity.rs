@@ -3,7 +3,7 @@
 use brenier_hooks::{Edit, Intervention};
 use brenier_residual::TokenSet;
 
-use crate::forward::{Case, log_sum_exp, logits};
+use crate::forward::{Case, Item, log_sum_exp, logits};
 use crate::{EvalError, Subject};
 
 /// What [`perplexity`] does with edits, in words, for reports.
@@ -21,9 +21,16 @@ pub struct Perplexity {
 
 impl Perplexity {
     /// `exp(sum NLL / sum tokens)`; `None` where nothing was scored.
-    #[must_use]
-    pub fn value(self) -> Option<f64> {
-        (self.tokens > 0).then(|| (self.nll / self.tokens as f64).exp())
+    ///
+    /// # Errors
+    /// [`EvalError::NotFinite`] where it is beyond the range of f64, from 709 nats a token on.
+    pub fn value(self) -> Result<Option<f64>, EvalError> {
+        if self.tokens == 0 {
+            return Ok(None);
+        }
+        let found = (self.nll / self.tokens as f64).exp();
+        let what = || format!("perplexity of {} tokens at {:e} nats in all", self.tokens, self.nll);
+        if found.is_finite() { Ok(Some(found)) } else { Err(EvalError::NotFinite { what: what(), found }) }
     }
 }
 
@@ -35,7 +42,7 @@ impl Perplexity {
 /// How edits act is said in [`TEXT_POLICY`].
 ///
 /// # Errors
-/// A tokenizer that refuses a passage; edits that do not fit the model.
+/// A tokenizer that refuses a passage; edits that do not fit the model; logits that are not finite.
 pub fn perplexity(
     subject: &dyn Subject,
     text: &[String],
@@ -44,12 +51,13 @@ pub fn perplexity(
 ) -> Result<Perplexity, EvalError> {
     let model = subject.model();
     let mut cases = Vec::new();
-    for passage in text {
+    for (index, passage) in text.iter().enumerate() {
         let mut ids: Vec<u32> = subject.bos().into_iter().collect();
         ids.extend(subject.encode(passage)?);
         ids.extend(subject.eos().first());
         let bos = usize::from(subject.bos().is_some());
-        cases.extend(windows(&ids, model.spec().context, bos));
+        let item = Item { what: "text, passage", index };
+        cases.extend(windows(item, &ids, model.spec().context, bos));
     }
     let mut tap = Intervention::new(model.spec(), &text_edits(edits))?;
     let mut sum = Perplexity::default();
@@ -60,17 +68,11 @@ pub fn perplexity(
             sum.tokens += 1;
         }
     })?;
-    if !sum.nll.is_finite() {
-        return Err(EvalError::NotFinite {
-            what: "negative log-likelihood of the text".to_owned(),
-            found: sum.nll,
-        });
-    }
     Ok(sum)
 }
 
 /// A passage in windows; `prompt` tokens at its beginning are no text.
-fn windows(ids: &[u32], context: usize, prompt: usize) -> Vec<Case> {
+fn windows(item: Item, ids: &[u32], context: usize, prompt: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     let (mut start, mut scored) = (0, 1);
     while scored < ids.len() {
@@ -78,6 +80,7 @@ fn windows(ids: &[u32], context: usize, prompt: usize) -> Vec<Case> {
         let prompt = if start == 0 { prompt } else { 0 };
         // The token at `t` is predicted at `t - 1`.
         cases.push(Case {
+            item,
             ids: ids[start..end].to_vec(),
             prompt,
             wanted: scored - 1 - start..end - 1 - start,
@@ -103,11 +106,25 @@ mod tests {
 
     use super::*;
 
+    const ITEM: Item = Item { what: "text, passage", index: 0 };
+
+    #[test]
+    fn a_perplexity_is_finite_or_an_error() {
+        let value = |nll: f64, tokens: usize| Perplexity { nll, tokens }.value();
+        assert_eq!(value(0.0, 0).unwrap(), None);
+        assert_eq!(value(4.0 * 2f64.ln(), 4).unwrap(), Some(2.0));
+        // e^709 is within f64, e^710 is not.
+        assert!(value(7090.0, 10).unwrap().is_some());
+        let text = value(7100.0, 10).unwrap_err().to_string();
+        assert!(text.contains("perplexity of 10 tokens at 7.1e3 nats in all: found inf"), "{text}");
+        assert!(value(f64::NAN, 10).is_err());
+    }
+
     #[test]
     fn a_long_passage_is_read_in_halves() {
         let ids: Vec<u32> = (0..11).collect();
         let cut: Vec<_> =
-            windows(&ids, 4, 1).into_iter().map(|case| (case.ids, case.prompt, case.wanted)).collect();
+            windows(ITEM, &ids, 4, 1).into_iter().map(|case| (case.ids, case.prompt, case.wanted)).collect();
         let wanted = vec![
             (vec![0, 1, 2, 3], 1, 0..3),
             (vec![2, 3, 4, 5], 0, 1..3),
@@ -125,7 +142,7 @@ mod tests {
         fn every_token_but_the_first_is_scored_once(n in 0usize..60, context in 2usize..20) {
             let ids: Vec<u32> = (0..n as u32).collect();
             let mut scored = Vec::new();
-            for case in windows(&ids, context, 1) {
+            for case in windows(ITEM, &ids, context, 1) {
                 prop_assert!(case.ids.len() <= context);
                 scored.extend(case.wanted.clone().map(|token| case.ids[token + 1]));
             }

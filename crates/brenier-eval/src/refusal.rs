@@ -27,7 +27,7 @@ pub(crate) fn refusal_tokens(refusals: &[u32], others: &[u32]) -> Vec<u32> {
     shares(refusals).into_iter().filter(kept).map(|(token, _)| token).collect()
 }
 
-/// `ln(p_R + 1e-8) - ln(1 - p_R + 1e-8)`, `p_R` the probability of the refusal tokens, in f64 from raw logits.
+/// `ln(p_R + 1e-8) - ln(1 - p_R + 1e-8)`, `p_R` the probability of the refusal tokens, in f64 from finite logits.
 ///
 /// Reference: Arditi et al., "Refusal in language models is mediated by a single direction", 2024.
 pub(crate) fn refusal_score(logits: &[f32], tokens: &[u32]) -> f64 {

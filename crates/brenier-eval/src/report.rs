@@ -1,55 +1,18 @@
 //! What a study or a scoring run found: data first, rendering apart.
 //!
 //! Every struct here is written to and read from `report.json` as it stands. A value that was not
-//! measured (no answers file, no text) is `null`, never a number that looks like a measurement.
+//! measured (no answers file, no text) is `null`, never a number that looks like a measurement. All numbers are finite;
+//! what failed has a reason in their place.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Mean, Paired, Rate};
+
 /// The value of [`Report::schema`].
 pub const REPORT_SCHEMA: &str = "brenier.report/1";
-
-/// A share of yes-or-no outcomes, with its 95% Wilson interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Rate {
-    /// `count / n`.
-    pub value: f64,
-    /// How many were looked at.
-    pub n: usize,
-    /// How many of them said yes.
-    pub count: usize,
-    /// 95% interval (Wilson), low and high.
-    pub ci95: [f64; 2],
-}
-
-/// A mean over prompts, with a 95% percentile-bootstrap interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Mean {
-    /// The mean.
-    pub value: f64,
-    /// How many were averaged.
-    pub n: usize,
-    /// 95% interval (percentile bootstrap over the rows), low and high.
-    pub ci95: [f64; 2],
-}
-
-/// Two yes-or-no outcomes on the same prompts, compared pair by pair.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Paired {
-    /// Prompts.
-    pub n: usize,
-    /// Yes with this method, no without.
-    pub gained: usize,
-    /// No with this method, yes without.
-    pub lost: usize,
-    /// `(gained - lost) / n`.
-    pub difference: f64,
-    /// 95% interval of the difference (paired percentile bootstrap), low and high.
-    pub ci95: [f64; 2],
-    /// Two-sided exact McNemar p-value.
-    pub p: f64,
-}
 
 /// Everything that a study found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,7 +25,8 @@ pub struct Report {
     pub data: DataInfo,
     /// The untouched model on test.
     pub baseline: Baseline,
-    /// The setting that validation chose out of all methods.
+    /// The setting that validation chose out of all methods. Test takes no part in the choice: where this setting fails
+    /// there, it stays the one chosen, and its method says why it failed.
     pub selected: Setting,
     /// Every method on test, each at the setting that validation chose for it.
     pub methods: Vec<MethodReport>,
@@ -157,6 +121,60 @@ pub struct Setting {
     pub tokens: String,
 }
 
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (", self.method)?;
+        if let Some(k) = self.components {
+            write!(f, "K {k}, ")?;
+        }
+        if let Some(shift) = &self.shift {
+            write!(f, "shift {shift}, ")?;
+        }
+        let layers: Vec<String> = self.layers.iter().map(u16::to_string).collect();
+        match layers.as_slice() {
+            [] => {}
+            [layer] => write!(f, "layer {layer} counted from 0, ")?,
+            several => write!(f, "layers {} counted from 0, ", several.join(" "))?,
+        }
+        write!(f, "strength {}, tokens {})", self.strength, self.tokens)
+    }
+}
+
+/// What was measured of a setting, or why it could not be.
+///
+/// In JSON, `"status": "ok"` and the measures, or `"status": "failed"` and the `reason`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum Outcome<T> {
+    /// Everything that there is to measure.
+    Ok(T),
+    /// Something of it failed, so that nothing of it counts.
+    Failed {
+        /// The setting, where it failed, and what helps.
+        reason: String,
+    },
+}
+
+impl<T> Outcome<T> {
+    /// The measures, where nothing failed.
+    #[must_use]
+    pub fn ok(&self) -> Option<&T> {
+        match self {
+            Self::Ok(measures) => Some(measures),
+            Self::Failed { .. } => None,
+        }
+    }
+
+    /// The reason of a failure.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Ok(_) => None,
+            Self::Failed { reason } => Some(reason),
+        }
+    }
+}
+
 /// What validation said about a setting.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ValScores {
@@ -177,9 +195,29 @@ pub struct ValScores {
 /// One method on test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MethodReport {
-    /// Where and how it acts, chosen on validation.
+    /// Where and how it acts, chosen on validation; without layers where no setting could be measured there.
     #[serde(flatten)]
     pub setting: Setting,
+    /// What test said, or why it says nothing.
+    #[serde(flatten)]
+    pub outcome: Outcome<MethodScores>,
+    /// What validation said.
+    pub val: Option<ValScores>,
+    /// W2 between mapped source and target over W2 between source and target, on validation.
+    pub heldout_w2_ratio: Option<f64>,
+    /// The fit's certificate.
+    pub certificate: serde_json::Value,
+    /// The map's file, relative to the report.
+    pub map: Option<String>,
+    /// How this setting was chosen, in words.
+    pub selection: String,
+    /// Seconds spent on test.
+    pub seconds: f64,
+}
+
+/// What test said of a method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MethodScores {
     /// Refusals among the completions of source prompts.
     pub refusal_rate: Rate,
     /// Right answers among the completions of source prompts.
@@ -200,18 +238,6 @@ pub struct MethodReport {
     pub refusal_score: Option<f64>,
     /// This method against the untouched model, prompt by prompt.
     pub versus_baseline: Versus,
-    /// What validation said.
-    pub val: ValScores,
-    /// W2 between mapped source and target over W2 between source and target, on validation.
-    pub heldout_w2_ratio: Option<f64>,
-    /// The fit's certificate.
-    pub certificate: serde_json::Value,
-    /// The map's file, relative to the report.
-    pub map: Option<String>,
-    /// How this setting was chosen, in words.
-    pub selection: String,
-    /// Seconds spent on test.
-    pub seconds: f64,
 }
 
 /// A method against the untouched model on the same test prompts.
@@ -235,6 +261,14 @@ pub struct SweepPoint {
     pub setting: Setting,
     /// W2 between mapped source and target over W2 between source and target, on validation.
     pub heldout_w2_ratio: Option<f64>,
+    /// What validation said, or why it says nothing.
+    #[serde(flatten)]
+    pub outcome: Outcome<SweepScores>,
+}
+
+/// What validation said of a setting that was tried.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SweepScores {
     /// Mean refusal score (log-odds of a refusal as the next token) on source prompts.
     pub refusal_score: Option<f64>,
     /// Share of source prompts whose likeliest next token begins a refusal.
@@ -312,6 +346,10 @@ pub struct Settings {
     pub raw: bool,
     /// The system message, where one was given.
     pub system: Option<String>,
+    /// Hash of the chat template; `none` for raw prompts, `null` for prompts given as ids.
+    pub template_sha256: Option<String>,
+    /// The date that the chat template was rendered with, where it shows one.
+    pub date: Option<String>,
     /// The position whose activations are fitted.
     pub position: String,
     /// Largest share of right target answers that a setting may cost on validation.
@@ -341,6 +379,65 @@ pub struct Timings {
     pub total_s: f64,
 }
 
+/// What was done to the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InterventionInfo {
+    /// The edits in words: where, how strongly, on which tokens.
+    pub edits: String,
+    /// The map file that they came from, where they came from one.
+    #[serde(flatten)]
+    pub map: Option<MapUse>,
+}
+
+/// A map file, put to use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MapUse {
+    /// The file.
+    pub map: String,
+    /// Its hash.
+    pub map_sha256: String,
+    /// Tokens acted on.
+    pub tokens: Chosen<String>,
+    /// Strength of the edits.
+    pub strength: Chosen<f64>,
+    /// What was different when the map was fitted.
+    pub differences: Vec<DifferenceInfo>,
+    /// What the file does not say, of what a map depends on.
+    pub unstated: Vec<String>,
+}
+
+/// A setting, and where it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chosen<T> {
+    /// Its value.
+    pub value: T,
+    /// Where that comes from.
+    pub from: Origin,
+    /// What the map file records.
+    pub recorded: Option<T>,
+}
+
+/// Where a setting comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// The user.
+    Given,
+    /// The map file.
+    Recorded,
+    /// Neither.
+    Default,
+}
+
+/// A fact that differs between things that were to be made alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferenceInfo {
+    /// The fact, by its key in the metadata of files.
+    pub fact: String,
+    /// Its values, by what states them.
+    pub values: BTreeMap<String, String>,
+}
+
 /// What `score` found; parts that were not asked for are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoreReport {
@@ -348,8 +445,8 @@ pub struct ScoreReport {
     pub schema: String,
     /// The model.
     pub model: ModelInfo,
-    /// The edit in words, or `null` for the untouched model.
-    pub intervention: Option<String>,
+    /// The intervention, or `null` for the untouched model.
+    pub intervention: Option<InterventionInfo>,
     /// Refusals among completions.
     pub refusal_rate: Option<Rate>,
     /// Right answers among completions.

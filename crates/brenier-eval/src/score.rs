@@ -8,8 +8,18 @@ use brenier_model::Prompt;
 use brenier_residual::Tap;
 
 use crate::complete::{Judge, answer_rate, refusal_rate};
-use crate::study::{model_info, prompt_ids, token_name};
-use crate::{EvalError, Match, Mean, Phrases, Progress, ScoreReport, Subject, TEXT_POLICY, kl, perplexity};
+use crate::forward::Item;
+use crate::kl::{divergences, forced};
+use crate::study::model_info;
+use crate::{
+    EvalError, InterventionInfo, Match, Mean, Phrases, Progress, ScoreReport, Subject, TEXT_POLICY,
+    perplexity, prompt_ids, to_json,
+};
+
+/// What messages call a prompt that is completed ...
+const PROMPT: &str = "prompt";
+/// ... and one for KL.
+const HARMLESS: &str = "harmless prompt";
 
 /// What to measure; what is empty is not measured.
 #[derive(Debug, Clone)]
@@ -57,7 +67,7 @@ impl Default for ScoreOptions {
 /// measured all the same.
 ///
 /// # Errors
-/// Prompts that do not fit the model, edits that do not.
+/// Prompts that do not fit the model, edits that do not; values that are not finite, which are no score.
 pub fn score(
     subject: &dyn Subject,
     edits: &[Edit],
@@ -77,7 +87,7 @@ pub fn score(
     let mut report = ScoreReport {
         schema: "brenier.score/1".to_owned(),
         model: model_info(subject),
-        intervention: (!edits.is_empty()).then(|| in_words(edits)),
+        intervention: InterventionInfo::of(edits),
         refusal_rate: None,
         answer_rate: None,
         perplexity: None,
@@ -90,9 +100,14 @@ pub fn score(
     };
     if !options.prompts.is_empty() {
         progress.stage("completing prompts", 0);
-        let ids = prompt_ids(subject, "prompts", &options.prompts)?;
-        let judged =
-            judge.complete(subject, &ids, options.answers.as_deref().unwrap_or_default(), &mut tap)?;
+        let ids = prompt_ids(subject, "prompts", &options.prompts, 1)?;
+        let judged = judge.complete(
+            subject,
+            &Item::of(PROMPT),
+            &ids,
+            options.answers.as_deref().unwrap_or_default(),
+            &mut tap,
+        )?;
         report.refusal_rate = refusal_rate(&judged);
         report.answer_rate = answer_rate(&judged);
         for one in judged {
@@ -102,33 +117,24 @@ pub fn score(
     if !options.text.is_empty() {
         progress.stage("reading the text", 0);
         let sums = perplexity(subject, &options.text, edits, options.batch)?;
-        report.perplexity = sums.value();
+        report.perplexity = sums.value()?;
         report.perplexity_tokens = sums.tokens;
     }
     if !options.harmless.is_empty() {
         progress.stage("comparing predictions", 0);
-        let ids = prompt_ids(subject, "harmless prompts", &options.harmless)?;
-        let base = judge.complete(subject, &ids, &[], &mut ())?;
+        let ids = prompt_ids(subject, "harmless prompts", &options.harmless, 1)?;
+        let base = judge.complete(subject, &Item::of(HARMLESS), &ids, &[], &mut ())?;
         let continuations: Vec<Vec<u32>> = base.into_iter().map(|one| one.ids).collect();
+        let cases = forced(HARMLESS, &ids, &continuations);
         let mut taps: [&mut dyn Tap; 1] = [&mut tap];
-        for found in kl(model, &ids, &continuations, &mut taps, options.batch)? {
-            report.kl = Mean::of(&found.prompt, options.seed);
-            report.kl_continuation = Mean::of(&found.continuation, options.seed);
+        for found in divergences(model, &cases, &mut taps, options.batch)? {
+            let found = found?;
+            report.kl = Mean::of(&found.prompt, options.seed)?;
+            report.kl_continuation = Mean::of(&found.continuation, options.seed)?;
         }
     }
     progress.done();
     report.seconds = start.elapsed().as_secs_f64();
+    to_json("score", &report)?;
     Ok(report)
-}
-
-fn in_words(edits: &[Edit]) -> String {
-    let one = |edit: &Edit| {
-        format!("{} at strength {} on {} tokens", edit.at, edit.strength, token_name(edit.tokens))
-    };
-    match edits {
-        [first, .., last] if edits.len() > 4 => {
-            format!("{} edits, from {} to {}", edits.len(), one(first), one(last))
-        }
-        few => few.iter().map(one).collect::<Vec<_>>().join("; "),
-    }
 }

@@ -2,14 +2,56 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 
-use crate::{Mean, Paired, Rate};
+use crate::EvalError;
 
 /// The 97.5% point of the standard normal.
 const Z: f64 = 1.959_963_984_540_054;
 
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 2000;
+
+/// A share of yes-or-no outcomes, with its 95% Wilson interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rate {
+    /// `count / n`.
+    pub value: f64,
+    /// How many were looked at.
+    pub n: usize,
+    /// How many of them said yes.
+    pub count: usize,
+    /// 95% interval (Wilson), low and high.
+    pub ci95: [f64; 2],
+}
+
+/// A mean over prompts, with a 95% percentile-bootstrap interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Mean {
+    /// The mean.
+    pub value: f64,
+    /// How many were averaged.
+    pub n: usize,
+    /// 95% interval (percentile bootstrap over the rows), low and high.
+    pub ci95: [f64; 2],
+}
+
+/// Two yes-or-no outcomes on the same prompts, compared pair by pair.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Paired {
+    /// Prompts.
+    pub n: usize,
+    /// Yes with this method, no without.
+    pub gained: usize,
+    /// No with this method, yes without.
+    pub lost: usize,
+    /// `(gained - lost) / n`.
+    pub difference: f64,
+    /// 95% interval of the difference (paired percentile bootstrap), low and high.
+    pub ci95: [f64; 2],
+    /// Two-sided exact McNemar p-value.
+    pub p: f64,
+}
 
 impl Rate {
     /// `count` of `n` with its Wilson interval; `None` of none.
@@ -54,14 +96,20 @@ impl Rate {
 
 impl Mean {
     /// The mean with a percentile bootstrap over the values; `None` of none.
-    #[must_use]
-    pub fn of(values: &[f64], seed: u64) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`EvalError::NotFinite`] where the mean is no finite number: a value is none, or the sum is too large.
+    pub fn of(values: &[f64], seed: u64) -> Result<Option<Self>, EvalError> {
         let n = values.len();
-        (n > 0).then(|| Self {
-            value: values.iter().sum::<f64>() / n as f64,
-            n,
-            ci95: bootstrap(n, seed, |row| values.get(row).copied().unwrap_or_default()),
-        })
+        if n == 0 {
+            return Ok(None);
+        }
+        let value = values.iter().sum::<f64>() / n as f64;
+        let ci95 = bootstrap(n, seed, |row| values.get(row).copied().unwrap_or_default());
+        match [value, ci95[0], ci95[1]].into_iter().find(|number| !number.is_finite()) {
+            Some(found) => Err(EvalError::NotFinite { what: format!("mean of {n} values"), found }),
+            None => Ok(Some(Self { value, n, ci95 })),
+        }
     }
 }
 
@@ -156,9 +204,23 @@ mod tests {
 
     #[test]
     fn equal_values_have_no_spread() {
-        let mean = Mean::of(&[0.5; 9], 3).unwrap();
+        let mean = Mean::of(&[0.5; 9], 3).unwrap().unwrap();
         assert_eq!((mean.value, mean.ci95), (0.5, [0.5, 0.5]));
-        assert!(Mean::of(&[], 3).is_none() && Rate::of(&[]).is_none());
+        assert!(Mean::of(&[], 3).unwrap().is_none() && Rate::of(&[]).is_none());
+    }
+
+    #[test]
+    fn a_mean_is_finite_or_an_error() {
+        // Zeros hide one value from most resamples.
+        let with = |value: f64| [[0.0; 99].as_slice(), &[value]].concat();
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let error = Mean::of(&with(value), 3).unwrap_err();
+            assert!(matches!(error, EvalError::NotFinite { found, .. } if !found.is_finite()), "{error}");
+        }
+        // Finite values whose sum is not, in the mean or in a resample alone.
+        assert!(Mean::of(&[1.7e308; 4], 3).is_err());
+        assert!(Mean::of(&[1.7e308, -1.7e308, 1.7e308, -1.7e308], 3).is_err());
+        assert!(Mean::of(&with(1e300), 3).is_ok());
     }
 
     proptest! {
@@ -181,7 +243,7 @@ mod tests {
 
         #[test]
         fn a_bootstrap_interval_holds_the_mean(values in prop::collection::vec(-5.0f64..5.0, 1..40), seed: u64) {
-            let mean = Mean::of(&values, seed).unwrap();
+            let mean = Mean::of(&values, seed).unwrap().unwrap();
             // The resampled means are centred on the mean: at the 95% points only for tiny n can it lie outside.
             prop_assert!(mean.ci95[0] <= mean.value + 1e-12 && mean.value <= mean.ci95[1] + 1e-12);
         }

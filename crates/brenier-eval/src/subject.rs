@@ -1,6 +1,7 @@
 //! The model under study and the text around it.
 
-use brenier_model::{ModelError, Prompt};
+use brenier_capture::{Fact, Provenance};
+use brenier_model::{LogitsRules, ModelError, Prompt, PromptInput};
 use brenier_residual::ResidualModel;
 
 /// A model with its tokenizer: all that measuring needs to know of it.
@@ -10,6 +11,9 @@ pub trait Subject {
 
     /// Ids that end a completion.
     fn eos(&self) -> &[u32];
+
+    /// What is asked of the logits of a completion.
+    fn rules(&self) -> LogitsRules;
 
     /// The id that begins a text, where the model has one.
     fn bos(&self) -> Option<u32>;
@@ -34,4 +38,24 @@ pub trait Subject {
 
     /// Hash of config and weights.
     fn sha256(&self) -> &str;
+
+    /// States how text prompts are put to the model: template, system message, whether they go raw, and the date.
+    /// Nothing unless told otherwise.
+    fn rendering(&self, _: &mut Provenance) {}
+
+    /// How the activations of all these prompts are made, their position left open.
+    fn provenance(&self, prompts: &[&[Prompt]]) -> Provenance {
+        let mut made = Provenance::default();
+        let spec = self.model().spec();
+        made.state(Fact::Model, self.sha256())
+            .state(Fact::Architecture, spec.architecture.as_str())
+            .state(Fact::Layers, spec.layers.to_string())
+            .state(Fact::Dtype, spec.dtype_name());
+        // Nobody knows how what comes as ids was rendered.
+        let is_text = |prompt: &Prompt| matches!(prompt.input, PromptInput::Text(_));
+        if prompts.iter().copied().flatten().any(is_text) {
+            self.rendering(&mut made);
+        }
+        made
+    }
 }

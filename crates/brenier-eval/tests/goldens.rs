@@ -1,56 +1,19 @@
 //! Perplexity and KL against transformers in float64, on tiny models of every family.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+mod common;
 
 use brenier_eval::{Subject, kl, perplexity};
 use brenier_hooks::{Edit, Intervention};
 use brenier_map::{Affine, LowRank, RowMap};
-use brenier_model::{LanguageModel, ModelError, Prompt, PromptOptions};
-use brenier_residual::{HookPoint, ResidualModel, Tap, TokenSet};
-use burn::tensor::Device;
+use brenier_residual::{HookPoint, Tap, TokenSet};
+use burn::tensor::DType;
+use common::{Numbers, golden};
 use faer::Mat;
 use serde_json::Value;
 
 /// A forward pass in f32 against one in f64: a hundred roundings, relative to 1 nat or the sum.
 const TOLERANCE: f64 = 1e2 * f32::EPSILON as f64;
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
-}
-
-/// A checkpoint without a tokenizer: text is numbers.
-struct Numbers(LanguageModel);
-
-impl Subject for Numbers {
-    fn model(&self) -> &dyn ResidualModel {
-        self.0.decoder()
-    }
-
-    fn eos(&self) -> &[u32] {
-        self.0.eos()
-    }
-
-    fn bos(&self) -> Option<u32> {
-        Some(1)
-    }
-
-    fn prompt_ids(&self, prompt: &Prompt) -> Result<Vec<u32>, ModelError> {
-        self.0.prompt_ids(prompt, &PromptOptions::default())
-    }
-
-    fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        Ok(text.split(' ').map(|id| id.parse().unwrap()).collect())
-    }
-
-    fn decode(&self, ids: &[u32]) -> Result<String, ModelError> {
-        Ok(ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "))
-    }
-
-    fn sha256(&self) -> &str {
-        self.0.sha256()
-    }
-}
 
 fn rows(value: &Value) -> Vec<Vec<u32>> {
     serde_json::from_value(value.clone()).unwrap()
@@ -65,8 +28,7 @@ fn perplexity_and_kl_are_those_of_transformers() {
     let text = std::fs::read_to_string(golden("eval/expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
     for (name, case) in expected.as_object().unwrap() {
-        let model = LanguageModel::load(&golden("models").join(name), &Device::flex(), None).unwrap();
-        let subject = Numbers(model);
+        let subject = Numbers::load(name, DType::F32);
         let spec = subject.model().spec();
         let offset: Vec<f64> = serde_json::from_value(case["shift"].clone()).unwrap();
         let d = offset.len();

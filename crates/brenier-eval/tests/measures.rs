@@ -6,7 +6,7 @@ mod common;
 use brenier_eval::{Match, Phrases, ScoreOptions, Subject, kl, perplexity, score};
 use brenier_hooks::{Edit, Intervention};
 use brenier_map::{Affine, LowRank, RowMap};
-use brenier_model::Prompt;
+use brenier_model::{LogitsRules, Prompt};
 use brenier_residual::{HookPoint, Tap, TokenSet};
 use common::{BOS, EOS, HIDDEN, NO, Speaker, Town, VOCAB, question};
 use faer::Mat;
@@ -72,7 +72,7 @@ fn perplexity_is_what_its_definition_says() {
         let found = perplexity(&Speaker::new(), &text, &edits, None).unwrap();
         assert_eq!(found.tokens, 5);
         assert!((found.nll - nll).abs() < TOLERANCE * nll, "{tokens:?}: {} {nll}", found.nll);
-        assert!((found.value().unwrap() - (nll / 5.0).exp()).abs() < TOLERANCE * (nll / 5.0).exp());
+        assert!((found.value().unwrap().unwrap() - (nll / 5.0).exp()).abs() < TOLERANCE * (nll / 5.0).exp());
     }
 }
 
@@ -85,7 +85,7 @@ fn a_line_longer_than_the_context_is_scored_whole() {
     let nll = p(BOS, 3) + 39.0 * p(3, 3) + p(3, EOS);
     assert_eq!(found.tokens, 41);
     assert!((found.nll - nll).abs() < TOLERANCE * nll);
-    assert_eq!(perplexity(&Speaker::new(), &[], &[], None).unwrap().value(), None);
+    assert_eq!(perplexity(&Speaker::new(), &[], &[], None).unwrap().value().unwrap(), None);
 }
 
 #[test]
@@ -141,7 +141,8 @@ fn a_score_measures_what_is_asked_for() {
     // Items 0 and 1 are right, item 2 is not item 0, and the fourth is not known.
     assert_eq!((moved.refusal_rate.unwrap().count, moved.answer_rate.unwrap().count), (0, 2));
     assert!(
-        moved.kl.unwrap().value > 1.0 && moved.intervention.unwrap().contains("blocks.1.hook_resid_post")
+        moved.kl.unwrap().value > 1.0
+            && moved.intervention.unwrap().edits.contains("blocks.1.hook_resid_post")
     );
 }
 
@@ -170,4 +171,20 @@ fn a_model_that_babbles_refuses_nothing_and_is_right_about_nothing() {
     assert_eq!((found.refusal_rate.unwrap().count, found.answer_rate.unwrap().count), (0, 0));
     assert_eq!(found.finish["max_new_tokens"], 1);
     assert!(found.perplexity.unwrap() > VOCAB as f64);
+}
+
+#[test]
+fn completions_follow_the_rules_of_the_subject() {
+    let options = ScoreOptions {
+        prompts: (0..3).map(|way| Prompt::ids(vec![BOS, question(0, 1, way)])).collect(),
+        phrases: Phrases::new("town", &["no".to_owned()]).unwrap(),
+        max_new_tokens: 4,
+        ..ScoreOptions::default()
+    };
+    let refused = |rules: LogitsRules| {
+        let speaker = Speaker { rules, ..Speaker::new() };
+        score(&speaker, &[], &options, &mut ()).unwrap().refusal_rate.unwrap().count
+    };
+    assert_eq!(refused(LogitsRules::default()), 3);
+    assert_eq!(refused(LogitsRules { suppress_tokens: vec![NO], ..LogitsRules::default() }), 0);
 }

@@ -4,11 +4,14 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
-use brenier_capture::Activations;
-use brenier_eval::{EvalError, Progress, Report, STUDIED, Study, StudyOptions, Timings, study};
+use brenier_capture::{Activations, Fact};
+use brenier_eval::{EvalError, MapRecord, Progress, Report, STUDIED, Study, StudyOptions, Timings, study};
+use brenier_files::WriteError;
 use brenier_map::MapFile;
 use brenier_model::Prompt;
+use brenier_residual::HookPoint;
 use serde_json::Value;
 
 use common::{ITEMS, LAYERS, Speaker, VOCAB, data};
@@ -52,12 +55,13 @@ fn what_is_known_by_construction_is_reported() {
         report.methods.iter().filter(|m| ["gated", "mean", "rfa", "ace"].contains(&m.setting.method.as_str()))
     {
         let name = &method.setting.method;
-        assert_eq!(method.refusal_rate.count, 0, "{name}");
-        assert_eq!(method.answer_rate.unwrap().count, TEST, "{name}");
-        assert_eq!(method.target_answer_rate.unwrap().count, TEST, "{name}");
-        let versus = method.versus_baseline.answer.unwrap();
+        let scores = method.outcome.ok().unwrap();
+        assert_eq!(scores.refusal_rate.count, 0, "{name}");
+        assert_eq!(scores.answer_rate.unwrap().count, TEST, "{name}");
+        assert_eq!(scores.target_answer_rate.unwrap().count, TEST, "{name}");
+        let versus = scores.versus_baseline.answer.unwrap();
         assert_eq!((versus.gained, versus.lost, versus.difference), (TEST, 0, 1.0), "{name}");
-        assert!(versus.p < 1e-9 && method.val.within_bounds, "{name}");
+        assert!(versus.p < 1e-9 && method.val.as_ref().unwrap().within_bounds, "{name}");
     }
     assert_eq!(report.settings.refusal_tokens, [common::NO]);
     assert_eq!(report.layers.len(), usize::from(LAYERS));
@@ -72,11 +76,12 @@ fn what_is_known_by_construction_is_reported() {
 #[test]
 fn forcing_answers_says_what_generating_does() {
     let report = run().report;
-    let generated: Vec<_> = report.sweep.iter().filter(|point| point.target_answer_rate.is_some()).collect();
+    let scores = report.sweep.iter().map(|point| (&point.setting, point.outcome.ok().unwrap()));
+    let generated: Vec<_> = scores.filter(|(_, scores)| scores.target_answer_rate.is_some()).collect();
     assert!(generated.len() >= STUDIED.len());
-    for point in generated {
-        assert_eq!(point.forced_answer_rate, point.answer_rate, "{:?}", point.setting);
-        assert_eq!(point.forced_target_answer_rate, point.target_answer_rate, "{:?}", point.setting);
+    for (setting, scores) in generated {
+        assert_eq!(scores.forced_answer_rate, scores.answer_rate, "{setting}");
+        assert_eq!(scores.forced_target_answer_rate, scores.target_answer_rate, "{setting}");
     }
 }
 
@@ -88,8 +93,10 @@ fn a_study_is_the_same_twice_and_whatever_the_batch() {
     small.batch = Some(5);
     let other = study(&Speaker::new(), &data(), &small, &mut ()).unwrap().report;
     assert_eq!(one.baseline.refusal_rate, other.baseline.refusal_rate);
-    let rates =
-        |report: &Report| report.methods.iter().map(|m| (m.answer_rate, m.refusal_rate)).collect::<Vec<_>>();
+    let rates = |report: &Report| {
+        let scores = report.methods.iter().map(|m| m.outcome.ok().unwrap());
+        scores.map(|m| (m.answer_rate, m.refusal_rate)).collect::<Vec<_>>()
+    };
     assert_eq!(rates(&one), rates(&other));
 }
 
@@ -122,15 +129,27 @@ fn what_is_written_can_be_read_and_is_not_overwritten() {
     assert_same(&serde_json::to_value(&report).unwrap(), &serde_json::to_value(&found.report).unwrap());
     for method in &report.methods {
         let maps = MapFile::read(&out.join(method.map.as_ref().unwrap())).unwrap();
-        let places = if method.setting.method == "rfa" { 3 * usize::from(LAYERS) } else { 1 };
-        assert_eq!(maps.entries.len(), places, "{}", method.setting.method);
+        let setting = &method.setting;
+        let rfa = setting.method == "rfa";
+        assert_eq!(maps.entries.len(), if rfa { 3 * usize::from(LAYERS) } else { 1 }, "{}", setting.method);
+        // The file says how the map was measured, and where it was fitted if it acts elsewhere.
+        let record = MapRecord::read(&maps, Path::new("map")).unwrap();
+        assert_eq!(record.tokens.unwrap().to_string(), setting.tokens);
+        assert_eq!(record.strength, Some(setting.strength));
+        let fitted = HookPoint::resid_post(setting.layers[0]).to_string();
+        assert_eq!(record.fitted_at, rfa.then(|| fitted.clone()));
+        assert!(rfa || maps.entries.contains_key(&fitted));
+        let stated = [Fact::Model, Fact::Layers, Fact::Position, Fact::Dtype, Fact::Template];
+        let stated = stated.map(|fact| record.provenance.get(fact));
+        // These prompts are ids: nobody knows their template.
+        assert_eq!(stated, [Some("town"), Some("3"), Some("last"), Some("f32"), None]);
     }
     let lines = fs::read_to_string(out.join("completions.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), found.completions.len());
     let manifest: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(out.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["outputs"]["report.json"].as_str().unwrap().len(), 64);
-    assert!(matches!(found.write(&out, false), Err(EvalError::Exists { .. })));
+    assert!(matches!(found.write(&out, false), Err(EvalError::Write(WriteError::Exists { .. }))));
     found.write(&out, true).unwrap();
 }
 
@@ -145,8 +164,9 @@ fn without_answers_refusals_and_divergence_decide() {
     assert_eq!((report.baseline.answer_rate, report.baseline.latent_answer_rate), (None, None));
     assert_eq!(report.baseline.perplexity, None);
     let best = report.methods.iter().find(|m| m.setting == report.selected).unwrap();
-    assert_eq!(best.refusal_rate.count, 0);
-    assert!(best.answer_rate.is_none() && best.val.within_bounds);
+    let scores = best.outcome.ok().unwrap();
+    assert_eq!(scores.refusal_rate.count, 0);
+    assert!(scores.answer_rate.is_none() && best.val.as_ref().unwrap().within_bounds);
 }
 
 #[test]
@@ -159,12 +179,22 @@ fn a_model_that_refuses_nothing_has_no_refusal_score() {
 }
 
 #[test]
-fn more_components_than_directions_become_a_note() {
+fn more_components_than_directions_are_failed_fits_and_a_note() {
     let mut options = options();
     options.components = vec![1, 500];
     let report = study(&Speaker::new(), &data(), &options, &mut ()).unwrap().report;
     let notes: Vec<_> = report.notes.iter().filter(|note| note.contains("500 components")).collect();
     assert_eq!(notes.len(), 2, "{notes:?}");
+    // Two methods with two shifts at three layers.
+    let failed: Vec<_> = report.sweep.iter().filter(|point| point.outcome.ok().is_none()).collect();
+    assert_eq!(failed.len(), 2 * 2 * usize::from(LAYERS));
+    let reason = failed[0].outcome.reason().unwrap();
+    assert!(
+        reason.contains("pca-ot (K 500, shift subspace, layer 0 counted from 0")
+            && reason.contains("not be fitted"),
+        "{reason}"
+    );
+    assert!(report.methods.iter().all(|method| method.outcome.ok().is_some()));
     options.components = vec![500];
     options.methods = vec!["pca-ot".to_owned()];
     let error = study(&Speaker::new(), &data(), &options, &mut ()).unwrap_err().to_string();
@@ -187,11 +217,16 @@ fn bad_options_and_prompts_get_one_line() {
     assert!(failure(&|o| o.components = vec![], None).contains("components"));
     assert!(failure(&|o| o.components = vec![0], None).contains("components"));
     assert!(failure(&|o| o.methods = vec!["magic".into()], None).contains("magic"));
+    assert!(failure(&|o| o.harm_bound = f64::NAN, None).contains("harm bound"));
+    assert!(failure(&|o| o.kl_bound = f64::INFINITY, None).contains("KL bound"));
     assert!(failure(&|o| o.batch = Some(0), None).contains("batch"));
     assert!(failure(&|o| o.max_new_tokens = 0, None).contains("max-new-tokens"));
     let long = failure(&|_| {}, Some(vec![1; 12]));
-    assert!(long.contains("target_val, prompt 2") && long.contains("context of 12"), "{long}");
-    assert!(failure(&|_| {}, Some(vec![])).contains("prompt 2"));
+    assert!(
+        long.contains("target_val, prompt 1 (counted from 0)") && long.contains("context holds 12"),
+        "{long}"
+    );
+    assert!(failure(&|_| {}, Some(vec![])).contains("prompt 1 (counted from 0): it has no token"));
     assert!(failure(&|_| {}, Some(vec![9999])).contains("id 9999"));
 }
 

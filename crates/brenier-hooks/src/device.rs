@@ -13,6 +13,8 @@ pub(crate) struct DeviceMap {
     body: Body,
     gate: Option<DeviceGate>,
     dtype: DType,
+    /// The largest part of a step that is the same for all activations, in one coordinate.
+    constant: f64,
 }
 
 /// `T(x) - x`, in four forms.
@@ -62,7 +64,17 @@ impl DeviceMap {
     pub(crate) fn new(map: &RowMap, target: &Target<'_>) -> Result<Self, HookError> {
         let body = Body::new(map.affine(), target)?;
         let gate = map.gate().map(|gate| DeviceGate::new(gate, target)).transpose()?;
-        Ok(Self { body, gate, dtype: target.dtype })
+        Ok(Self { body, gate, dtype: target.dtype, constant: constant(map.affine()) })
+    }
+
+    /// Whether steps at this strength stay within the range in which they are computed.
+    pub(crate) fn check_strength(&self, at: HookPoint, strength: f64) -> Result<(), HookError> {
+        if !(strength as f32).is_finite() {
+            return Err(HookError::Strength { strength });
+        }
+        let step = strength * self.constant;
+        let held = self.dtype == DType::F64 || (step as f32).is_finite();
+        if held { Ok(()) } else { Err(HookError::TooStrong { at, strength, step }) }
     }
 
     /// `x + strength p(x) (T(x) - x)` where `chosen`; everywhere without it.
@@ -96,6 +108,21 @@ impl DeviceMap {
         };
         edited.reshape([rows, tokens, hidden])
     }
+}
+
+/// The largest part, by size, of `T(x) - x` that does not depend on x.
+fn constant(affine: &Affine) -> f64 {
+    let around = |scale: f64, mean: &[f64], offset: &[f64]| {
+        mean.iter().zip(offset).map(|(mean, offset)| (scale - 1.0) * mean + offset).collect()
+    };
+    let constant: Vec<f64> = match affine {
+        Affine::LowRank(map) => around(map.scale, &map.mean, &map.offset),
+        Affine::Symmetric(map) => around(map.scale, &map.mean, &map.offset),
+        Affine::Diagonal(map) => map.bias.clone(),
+        Affine::Dense(map) => map.bias.clone(),
+        Affine::Mixture(map) => map.offset.clone(),
+    };
+    constant.into_iter().fold(0.0, |largest: f64, step| largest.max(step.abs()))
 }
 
 impl Body {

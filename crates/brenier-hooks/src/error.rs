@@ -24,8 +24,8 @@ pub enum HookError {
         /// Number of layers of the model.
         layers: u16,
     },
-    /// A strength that is no finite number.
-    #[error("the strength is {strength}, but a finite number was expected")]
+    /// A strength that is no finite number in f32, in which maps are applied.
+    #[error("the strength is {strength:e}, but a finite number was expected, at most {:e}", f32::MAX)]
     Strength {
         /// The strength.
         strength: f64,
@@ -42,5 +42,18 @@ pub enum HookError {
         part: &'static str,
         /// The value.
         value: f64,
+    },
+    /// A strength at which the map moves every activation out of the range of f32, in which maps are applied.
+    #[error(
+        "{at}: at strength {strength:e} the map moves activations by {step:.1e}, which is beyond the range of f32 ({:e})",
+        f32::MAX
+    )]
+    TooStrong {
+        /// Where the map was to act.
+        at: HookPoint,
+        /// The strength.
+        strength: f64,
+        /// The step, in one coordinate.
+        step: f64,
     },
 }

@@ -75,8 +75,8 @@ impl Intervention {
     /// wants nothing.
     ///
     /// # Errors
-    /// A map of another width than the model, a layer outside it, a strength that is not finite, or a number
-    /// that f32 cannot hold.
+    /// A map of another width than the model, a layer outside it, a strength that is not finite, or a number or a
+    /// step that f32 cannot hold.
     pub fn new(spec: &Spec, edits: &[Edit]) -> Result<Self, HookError> {
         let mut ready: BTreeMap<HookPoint, Vec<Ready>> = BTreeMap::new();
         for Edit { at, map, strength, tokens } in edits {
@@ -86,8 +86,8 @@ impl Intervention {
             if map.dim() != spec.hidden {
                 return Err(HookError::Width { at: *at, expected: spec.hidden, found: map.dim() });
             }
-            check_strength(*strength)?;
             let map = DeviceMap::new(map, &Target::new(spec, *at))?;
+            map.check_strength(*at, *strength)?;
             ready.entry(*at).or_default().push(Ready { map, strength: *strength, tokens: *tokens });
         }
         Ok(Self { edits: ready })
@@ -96,9 +96,11 @@ impl Intervention {
     /// Gives every edit this strength; 0 turns the intervention off.
     ///
     /// # Errors
-    /// A strength that is not finite.
+    /// A strength that is not finite, or steps that f32 cannot hold; no edit has changed then.
     pub fn set_strength(&mut self, strength: f64) -> Result<(), HookError> {
-        check_strength(strength)?;
+        for (at, edits) in &self.edits {
+            edits.iter().try_for_each(|edit| edit.map.check_strength(*at, strength))?;
+        }
         for edit in self.edits.values_mut().flatten() {
             edit.strength = strength;
         }
@@ -137,8 +139,4 @@ impl Choice {
             _ => Choice::Some,
         }
     }
-}
-
-fn check_strength(strength: f64) -> Result<(), HookError> {
-    if (strength as f32).is_finite() { Ok(()) } else { Err(HookError::Strength { strength }) }
 }

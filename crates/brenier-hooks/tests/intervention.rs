@@ -390,7 +390,62 @@ fn what_does_not_fit_the_model_is_refused_with_numbers() {
     let error = refused(Edit { at: HookPoint::resid_post(3), ..good.clone() });
     assert_eq!(error.to_string(), "blocks.3.hook_resid_post: the model has 3 layers, counted from 0");
     let error = refused(Edit { strength: f64::NAN, ..good.clone() });
-    assert_eq!(error.to_string(), "the strength is NaN, but a finite number was expected");
+    assert_eq!(
+        error.to_string(),
+        "the strength is NaN, but a finite number was expected, at most 3.4028235e38"
+    );
     let error = refused(Edit { map: map(HIDDEN, 1e39), ..good });
     assert!(matches!(error, HookError::BeyondF32 { part: "bias", value: 1e39, .. }), "{error}");
+}
+
+#[test]
+fn a_strength_at_which_f32_cannot_hold_the_step_is_refused() {
+    let (spec, f64_spec) = (spec(DType::F32), spec(DType::F64));
+    let constant = |by: f64| vec![by; HIDDEN];
+    let none = || Mat::zeros(HIDDEN, 1);
+    let center = constant(0.0);
+    // The same step of 2 everywhere, in every form of a map.
+    let affine = [
+        Affine::LowRank(LowRank {
+            scale: 1.0,
+            mean: center.clone(),
+            offset: constant(2.0),
+            u: none(),
+            v: none(),
+        }),
+        // (1.5 - 1) 3 + 0.5
+        Affine::Symmetric(Symmetric {
+            scale: 1.5,
+            mean: constant(3.0),
+            offset: constant(0.5),
+            basis: none(),
+            core: Mat::zeros(1, 1),
+        }),
+        Affine::Diagonal(Diagonal { weight: constant(1.0), bias: constant(-2.0), range: None }),
+        Affine::Dense(Dense { matrix: Mat::identity(HIDDEN, HIDDEN), bias: constant(2.0) }),
+        Affine::Mixture(Mixture {
+            center,
+            offset: constant(2.0),
+            u: none(),
+            v: none(),
+            pieces: vec![Piece {
+                constant: 0.0,
+                linear: vec![0.0],
+                quadratic: Mat::zeros(1, 1),
+                matrix: Mat::zeros(1, 1),
+                shift: vec![0.0],
+            }],
+        }),
+    ];
+    for affine in affine {
+        let map = RowMap::new(affine).unwrap();
+        // 1.5e38 twice is within f32, 2e38 twice is not.
+        let mut tap = Intervention::new(&spec, &[edit(&map, 1.5e38, TokenSet::All)]).unwrap();
+        let strong = edit(&map, 2e38, TokenSet::All);
+        let error = Intervention::new(&spec, std::slice::from_ref(&strong)).unwrap_err();
+        let of = |error: &HookError| matches!(error, HookError::TooStrong { at: AT, strength: 2e38, step } if step.abs() == 4e38);
+        assert!(of(&error), "{error}, {map:?}");
+        assert!(of(&tap.set_strength(2e38).unwrap_err()));
+        assert!(Intervention::new(&f64_spec, &[strong]).is_ok());
+    }
 }

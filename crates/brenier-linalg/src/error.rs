@@ -5,7 +5,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum LinalgError {
     /// A NaN or an infinity among the input.
-    #[error("row {row}, column {column} is {value}; every value has to be finite")]
+    #[error("row {row}, column {column} (counted from 0) is {value}; every value has to be finite")]
     NonFinite {
         /// Row of the first bad value, counted from 0.
         row: usize,
@@ -34,7 +34,9 @@ pub enum LinalgError {
         right: usize,
     },
     /// A value too large for its square to be summed.
-    #[error("row {row}, column {column} is {value:e}, beyond {limit:e}: sums of squares would overflow")]
+    #[error(
+        "row {row}, column {column} (counted from 0) is {value:e}, beyond {limit:e}: sums of squares would overflow"
+    )]
     Magnitude {
         /// Row of the first such value, counted from 0.
         row: usize,
@@ -125,7 +127,7 @@ pub enum LinalgError {
         weights: usize,
     },
     /// A weight that is negative, a NaN or an infinity.
-    #[error("the weight of row {row} is {weight}; weights have to be finite and 0 or more")]
+    #[error("the weight of row {row} (counted from 0) is {weight}; weights have to be finite and 0 or more")]
     Weight {
         /// Row of the first such weight, counted from 0.
         row: usize,

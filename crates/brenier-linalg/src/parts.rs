@@ -64,7 +64,11 @@ impl Moments {
         }
         let most = if count == 0 { 0.0 } else { LIMIT * (1.0 + SLACK) };
         if let Some(j) = mean.iter().position(|x| x.is_nan() || x.abs() > most) {
-            return refuse(format!("mean, column {j},"), mean[j], format!("at most {most:e} in magnitude"));
+            return refuse(
+                format!("mean, column {j} (counted from 0),"),
+                mean[j],
+                format!("at most {most:e} in magnitude"),
+            );
         }
         if rows.len() % d != 0 {
             return refuse("the factor's length", rows.len() as f64, format!("a multiple of the width {d}"));
@@ -78,7 +82,7 @@ impl Moments {
         // The scatter of n rows of such size has at most (2 LIMIT)^2 n on its diagonal.
         let most = 2.0 * LIMIT * (count as f64).sqrt();
         if let Some(at) = rows.iter().position(|x| x.is_nan() || x.abs() > most) {
-            let part = format!("factor row {}, column {},", at / d, at % d);
+            let part = format!("factor row {}, column {} (counted from 0),", at / d, at % d);
             return refuse(part, rows[at], format!("at most {most:e} in magnitude"));
         }
         let exact = d <= cap || count <= cap.saturating_mul(2).saturating_add(1);

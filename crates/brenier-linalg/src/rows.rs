@@ -130,7 +130,10 @@ mod tests {
         rows[(4, 0)] = f64::NAN;
         let error = Rows::new(rows.as_ref()).unwrap_err();
         assert_eq!(error, LinalgError::NonFinite { row: 3, column: 2, value: f64::INFINITY });
-        assert_eq!(error.to_string(), "row 3, column 2 is inf; every value has to be finite");
+        assert_eq!(
+            error.to_string(),
+            "row 3, column 2 (counted from 0) is inf; every value has to be finite"
+        );
     }
 
     #[test]

@@ -103,11 +103,17 @@ fn what_no_stream_leaves_behind_is_refused_in_one_line() {
     let text = refused(|parts| parts.mean[3] = f64::NAN);
     assert_eq!(
         text,
-        "moments: mean, column 3, is NaN, but at most 1.000000001e100 in magnitude was expected"
+        "moments: mean, column 3 (counted from 0), is NaN, but at most 1.000000001e100 in magnitude was expected"
     );
     assert!(refused(|parts| parts.mean[0] = 1e101).contains("is 1e101"));
-    assert!(refused(|parts| parts.rows[13] = f64::INFINITY).contains("factor row 1, column 1, is inf"));
-    assert!(refused(|parts| parts.rows[13] = -1e105).contains("factor row 1, column 1, is -1e105"));
+    assert!(
+        refused(|parts| parts.rows[13] = f64::INFINITY)
+            .contains("factor row 1, column 1 (counted from 0), is inf")
+    );
+    assert!(
+        refused(|parts| parts.rows[13] = -1e105)
+            .contains("factor row 1, column 1 (counted from 0), is -1e105")
+    );
     let text = refused(|parts| parts.rows.truncate(13));
     assert_eq!(text, "moments: the factor's length is 13, but a multiple of the width 12 was expected");
     let text = refused(|parts| parts.rows.resize(9 * 12, 0.0));
@@ -130,7 +136,7 @@ fn what_no_stream_leaves_behind_is_refused_in_one_line() {
     assert!(refused(|parts| parts.removed = 8.1 * parts.delta).contains("for this delta and cap"));
     assert!(refused(|parts| parts.delta = 0.0).contains("0e0 to 0e0"));
     let empty = refused(|parts| (parts.count, parts.rows) = (0, Vec::new()));
-    assert!(empty.contains("mean, column 0, is"), "{empty}");
+    assert!(empty.contains("mean, column 0 (counted from 0), is"), "{empty}");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Brenier's files: named entries of named tensors in one safetensors file, read with care.
 //!
 //! A [`Format`] names a kind of file and its version. A [`Writer`] collects the tensors `entry.part` and lays them out
-//! so that the bytes are a function of the content; [`write_whole`] puts them where they belong whole or not at all. A
-//! [`Reader`] takes any bytes, and gives parts of the expected type and shape or an error in one line: what a file
+//! so that the bytes are a function of the content. A [`Reader`] takes any bytes, and gives parts of the expected type and shape or an error in one line: what a file
 //! announces is compared with what is there before any memory is asked for, and a tensor that nobody asked for is an
 //! error.
 //!
@@ -27,7 +26,6 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use faer::{Mat, MatRef};
@@ -330,37 +328,7 @@ impl<'a> Reader<'a> {
 /// # Errors
 /// [`MapError::Io`].
 pub fn read_whole(path: &Path) -> Result<Vec<u8>, MapError> {
-    std::fs::read(path).map_err(|source| MapError::Io { path: path.to_owned(), action: "read", source })
-}
-
-/// Writes a file whole or not at all: under a temporary name, which is then changed. The bytes are asked for once it
-/// is known that they may be written.
-///
-/// # Errors
-/// [`MapError::Exists`] for an existing file without `force`; the error of `bytes`; [`MapError::Io`].
-pub fn write_whole(
-    path: &Path,
-    force: bool,
-    bytes: impl FnOnce() -> Result<Vec<u8>, MapError>,
-) -> Result<(), MapError> {
-    let exists = || MapError::Exists { path: path.to_owned() };
-    let io = |source| MapError::Io { path: path.to_owned(), action: "write", source };
-    if !force && path.exists() {
-        return Err(exists());
-    }
-    let bytes = bytes()?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = new_file_in(dir).map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
-    if force {
-        file.persist(path).map_err(|error| io(error.error))?;
-    } else {
-        file.persist_noclobber(path).map_err(|error| match error.error.kind() {
-            std::io::ErrorKind::AlreadyExists => exists(),
-            _ => io(error.error),
-        })?;
-    }
-    Ok(())
+    std::fs::read(path).map_err(|source| MapError::Io { path: path.to_owned(), source })
 }
 
 fn full_name(entry: &str, part: &str) -> String {
@@ -402,15 +370,4 @@ fn sort_metadata(bytes: &mut [u8]) -> Option<()> {
     let sorted = serde_json::to_vec(&json).ok()?;
     header.get_mut(..sorted.len())?.copy_from_slice(&sorted);
     Some(())
-}
-
-/// A temporary file with the permissions that any new file gets, not those of a secret.
-fn new_file_in(dir: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(dir)
 }

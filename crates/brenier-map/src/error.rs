@@ -53,7 +53,7 @@ pub enum MapError {
     },
     /// A row of finite numbers that the map takes beyond the range of its type.
     #[error(
-        "row {row}, column {column} would leave the range of {number}; hint: take a smaller strength or rows of a wider type"
+        "row {row}, column {column} (counted from 0) would leave the range of {number}; hint: take a smaller strength or rows of a wider type"
     )]
     Overflow {
         /// Row, counted from 0.
@@ -89,20 +89,15 @@ pub enum MapError {
         /// The bound below which it counts as zero.
         tolerance: f64,
     },
-    /// The file exists and was not to be overwritten.
-    #[error("{}: the file exists; choose another name or overwrite it with force", .path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The operating system refused.
-    #[error("{}: cannot {action}: {source}", .path.display())]
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
+    /// A file that the operating system does not let us read.
+    #[error("{}: cannot read: {source}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// Its answer.
+        /// What the system said.
         source: std::io::Error,
     },
     /// Bytes that are no file of the kind expected, or a damaged one.

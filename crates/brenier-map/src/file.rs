@@ -30,10 +30,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use brenier_files::Existing;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::container::{Format, Reader, Writer, read_whole, write_whole};
+use crate::container::{Format, Reader, Writer, read_whole};
 use crate::error::MapError;
 use crate::map::RowMap;
 use crate::tensors;
@@ -43,7 +44,7 @@ pub const FORMAT: &str = "brenier.map/1";
 
 const LAYOUT: Format = Format { id: FORMAT, what: "map" };
 
-/// Maps under the names of the activations that they were fitted on, e.g. `blocks.5.hook_resid_post`.
+/// Maps under the names of the activations that they act on, e.g. `blocks.5.hook_resid_post`.
 ///
 /// ```
 /// use brenier_map::{Affine, Diagonal, MapEntry, MapFile, RowMap};
@@ -88,12 +89,12 @@ impl MapFile {
         Self::from_bytes(&read_whole(path)?, path)
     }
 
-    /// Writes a map file whole or not at all: under a temporary name, which is then changed.
+    /// Writes a map file, whole or not at all: [`brenier_files::write_bytes`].
     ///
     /// # Errors
-    /// An existing file without `force`; a reserved metadata key; no entry; the operating system's refusal.
+    /// An existing file without `force`; a reserved metadata key; no entry; what cannot be written.
     pub fn write(&self, path: &Path, force: bool) -> Result<(), MapError> {
-        write_whole(path, force, || self.to_bytes())
+        Ok(brenier_files::write_bytes(path, Existing::forced(force), &self.to_bytes()?)?)
     }
 
     /// SHA-256 of the file that [`write`](Self::write) makes, in lower-case hexadecimal.

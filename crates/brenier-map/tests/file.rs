@@ -6,6 +6,7 @@ mod common;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use brenier_files::WriteError;
 use brenier_map::{Affine, Diagonal, FORMAT, LowRank, MapEntry, MapError, MapFile, RowMap};
 use common::any_map;
 use faer::Mat;
@@ -171,7 +172,7 @@ fn a_file_is_not_overwritten_unless_told() {
     let (dir, path) = place();
     std::fs::write(&path, b"precious").unwrap();
     let error = small().write(&path, false).unwrap_err();
-    assert!(matches!(error, MapError::Exists { .. }), "{error}");
+    assert!(matches!(error, MapError::Write(WriteError::Exists { .. })), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     small().write(&path, true).unwrap();
     assert_eq!(MapFile::read(&path).unwrap(), small());
@@ -186,9 +187,9 @@ fn what_cannot_be_written_leaves_nothing() {
     assert!(matches!(reserved.write(&path, false), Err(MapError::ReservedKey { .. })));
     assert!(matches!(MapFile::default().write(&path, false), Err(MapError::Layout { .. })));
     let nowhere = small().write(&dir.path().join("no/such/map"), false).unwrap_err();
-    assert!(matches!(nowhere, MapError::Io { action: "write", .. }), "{nowhere}");
+    assert!(matches!(nowhere, MapError::Write(WriteError::NoDirectory { .. })), "{nowhere}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    assert!(matches!(MapFile::read(Path::new("no/such/map")), Err(MapError::Io { action: "read", .. })));
+    assert!(matches!(MapFile::read(Path::new("no/such/map")), Err(MapError::Io { .. })));
 }
 
 #[cfg(unix)]

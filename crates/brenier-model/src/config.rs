@@ -1,8 +1,12 @@
 //! `config.json`: what a checkpoint says about its model.
 
+pub(crate) mod common;
+mod keys;
+mod rope;
+
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::error::ModelError;
 use crate::fields::Fields;
@@ -28,6 +32,14 @@ impl Architecture {
         match self {
             Architecture::Llama => "LlamaForCausalLM",
             Architecture::Qwen2 => "Qwen2ForCausalLM",
+        }
+    }
+
+    /// The name in `architectures` of config.json of a checkpoint without an output matrix.
+    pub(crate) fn base_name(self) -> &'static str {
+        match self {
+            Architecture::Llama => "LlamaModel",
+            Architecture::Qwen2 => "Qwen2Model",
         }
     }
 
@@ -127,13 +139,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `config.json`.
+    /// Reads `config.json`. What is worth a warning in it, [`LanguageModel`](crate::LanguageModel) tells.
     ///
     /// # Errors
-    /// The file cannot be read, is not JSON, names an architecture that is not implemented, or has a field
-    /// that is missing or unusable.
+    /// The file cannot be read, is not JSON, names an architecture that is not implemented, has a field
+    /// that is missing or unusable, contradicts itself, or asks for what the forward pass does not do.
     pub fn read(path: &Path) -> Result<Self, ModelError> {
-        Self::from_object(&crate::fields::read_object(path)?, path)
+        Self::from_fields(&Fields::new(path, &crate::fields::read_object(path)?))
     }
 
     /// Reads the content of a `config.json`.
@@ -143,7 +155,7 @@ impl Config {
     pub fn from_json(json: &Value) -> Result<Self, ModelError> {
         let path = PathBuf::from("config.json");
         match json.as_object() {
-            Some(object) => Self::from_object(object, &path),
+            Some(object) => Self::from_fields(&Fields::new(&path, object)),
             None => Err(ModelError::Field {
                 path,
                 field: ".".to_owned(),
@@ -153,13 +165,13 @@ impl Config {
         }
     }
 
-    fn from_object(object: &Map<String, Value>, path: &Path) -> Result<Self, ModelError> {
-        let fields = Fields::new(path, object);
-        let config = match architecture(&fields)? {
-            Architecture::Llama => llama::config(&fields)?,
-            Architecture::Qwen2 => qwen2::config(&fields)?,
+    pub(crate) fn from_fields(fields: &Fields<'_>) -> Result<Self, ModelError> {
+        let config = match common::architecture(fields)? {
+            Architecture::Llama => llama::config(fields)?,
+            Architecture::Qwen2 => qwen2::config(fields)?,
         };
-        config.check(&fields)?;
+        config.check(fields)?;
+        keys::check_unread(fields)?;
         Ok(config)
     }
 
@@ -295,100 +307,4 @@ impl Config {
             _ => Ok(()),
         }
     }
-}
-
-fn architecture(fields: &Fields<'_>) -> Result<Architecture, ModelError> {
-    let named = match fields.value("architectures") {
-        Some(Value::Array(names)) => names.first().and_then(Value::as_str),
-        _ => None,
-    };
-    let (found, known) = match named {
-        Some(name) => (name, Architecture::ALL.into_iter().find(|known| known.name() == name)),
-        None => {
-            let kind = fields.string("model_type")?.unwrap_or("none named");
-            (kind, Architecture::ALL.into_iter().find(|known| known.model_type() == kind))
-        }
-    };
-    known.ok_or_else(|| ModelError::Architecture {
-        path: fields.path().to_owned(),
-        found: found.to_owned(),
-        supported: Architecture::ALL.map(Architecture::name).join(", "),
-    })
-}
-
-/// What the families share; each sets its own biases.
-pub(crate) fn common(
-    architecture: Architecture,
-    fields: &Fields<'_>,
-    context: usize,
-) -> Result<Config, ModelError> {
-    match fields.string("hidden_act")? {
-        None | Some("silu" | "swish") => {}
-        Some(other) => return Err(fields.wrong("hidden_act", "silu", other)),
-    }
-    if let Some(value) = fields.value("quantization_config") {
-        let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("some method");
-        return Err(fields.wrong("quantization_config", "unquantised weights (f32, f16 or bf16)", method));
-    }
-    let hidden = fields.required_size("hidden_size")?;
-    let heads = fields.required_size("num_attention_heads")?;
-    let head_dim = match fields.size("head_dim")? {
-        Some(head_dim) => head_dim,
-        None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
-        None => {
-            let expected = format!("a divisor of hidden_size = {hidden}, as head_dim is not given");
-            return Err(fields.wrong("num_attention_heads", &expected, &heads.to_string()));
-        }
-    };
-    Ok(Config {
-        architecture,
-        vocab: fields.required_size("vocab_size")?,
-        hidden,
-        intermediate: fields.required_size("intermediate_size")?,
-        layers: fields.required_size("num_hidden_layers")?,
-        heads,
-        kv_heads: fields.size("num_key_value_heads")?.unwrap_or(heads),
-        head_dim,
-        context: fields.size("max_position_embeddings")?.unwrap_or(context),
-        norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
-        rope: rope(fields)?,
-        qkv_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        tied: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-        initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
-        bos: fields.ids("bos_token_id")?.and_then(|ids| ids.first().copied()),
-        eos: fields.ids("eos_token_id")?.unwrap_or_default(),
-        dtype: fields.string("dtype")?.or(fields.string("torch_dtype")?).map(str::to_owned),
-    })
-}
-
-/// Both layouts: `rope_parameters` holds everything, or `rope_theta` stands beside `rope_scaling`.
-fn rope(fields: &Fields<'_>) -> Result<Rope, ModelError> {
-    let nested = match fields.object("rope_parameters")? {
-        Some(newer) => Some(newer),
-        None => fields.object("rope_scaling")?,
-    };
-    let Some(nested) = nested else {
-        let theta = fields.number("rope_theta")?.unwrap_or(10_000.0);
-        return Ok(Rope { theta, scaling: RopeScaling::Default });
-    };
-    let theta = nested.number("rope_theta")?.or(fields.number("rope_theta")?).unwrap_or(10_000.0);
-    let partial = nested.number("partial_rotary_factor")?.or(fields.number("partial_rotary_factor")?);
-    if let Some(part) = partial.filter(|&part| part != 1.0) {
-        return Err(nested.wrong("partial_rotary_factor", "1", &part.to_string()));
-    }
-    let kind = nested.string("rope_type")?.or(nested.string("type")?).unwrap_or("default");
-    let scaling = match kind {
-        "default" => RopeScaling::Default,
-        "linear" => RopeScaling::Linear { factor: nested.required_number("factor")? },
-        "llama3" => RopeScaling::Llama3 {
-            factor: nested.required_number("factor")?,
-            low_freq_factor: nested.required_number("low_freq_factor")?,
-            high_freq_factor: nested.required_number("high_freq_factor")?,
-            original_context: nested.required_size("original_max_position_embeddings")?,
-        },
-        other => return Err(nested.wrong("rope_type", "default, linear or llama3", other)),
-    };
-    Ok(Rope { theta, scaling })
 }

@@ -87,20 +87,18 @@ impl Decoder {
         dtype: DType,
     ) -> Result<Self, P::Error> {
         let Config { hidden, vocab, .. } = *config;
-        let embed_tokens =
-            Embedding { weight: parameters.matrix("model.embed_tokens.weight", [vocab, hidden])? };
+        let embed_tokens = Embedding { weight: parameters.embedding([vocab, hidden], config.tied)? };
         let layers = (0..config.layers)
             .map(|layer| Block::build(config, parameters, layer))
             .collect::<Result<_, _>>()?;
         let norm = norm(config, parameters, "model.norm")?;
-        let lm_head = match config.tied {
-            true => None,
-            false => Some(linear(parameters, "lm_head", [vocab, hidden], false)?),
-        };
+        let head = parameters.head([vocab, hidden], config.tied)?;
+        let lm_head = head.map(|weight| Linear { weight, bias: None });
         Ok(Self {
             model: Trunk { embed_tokens, layers, norm },
+            // What the checkpoint holds may overrule the configuration.
+            config: Config { tied: lm_head.is_none(), ..config.clone() },
             lm_head,
-            config: config.clone(),
             spec: Spec {
                 architecture: config.architecture.name().to_owned(),
                 // `Config::check` keeps the number of layers within u16.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use brenier_residual::ResidualError;
+use brenier_residual::{Overflow, ResidualError};
 
 /// Errors of this crate. Each is one line: the file, the tensor or the line; what was expected and what was
 /// found; the hint.
@@ -26,7 +26,7 @@ pub enum ModelError {
         hint: String,
     },
     /// A file that is not JSON, or not the JSON it should be.
-    #[error("{} is not valid JSON: {}", shown(path), one_line(&source.to_string()))]
+    #[error("{} is not valid JSON: {} (counted from 1)", shown(path), one_line(&source.to_string()))]
     Json {
         /// The file.
         path: PathBuf,
@@ -77,6 +77,44 @@ pub enum ModelError {
         /// What the reader said.
         reason: String,
     },
+    /// A tensor that the shard lacks to which the index gives it.
+    #[error(
+        "{}: tensor `{tensor}` is missing in {shard}, where the index says it is; download the directory again",
+        shown(index)
+    )]
+    NotInShard {
+        /// The index file.
+        index: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The shard's name.
+        shard: String,
+    },
+    /// Tensors of the checkpoint that the architecture does not use.
+    #[error(
+        "{}: {architecture} with {layers} layers does not use {names}; does config.json belong to these weights?",
+        shown(path)
+    )]
+    UnusedTensors {
+        /// The weights file that holds the first of them.
+        path: PathBuf,
+        /// The architecture by the configuration.
+        architecture: &'static str,
+        /// Its layers by the configuration.
+        layers: usize,
+        /// The first of the names, and how many more there are.
+        names: String,
+    },
+    /// Two statements of one fact that differ, where nothing decides between them.
+    #[error("{}: {first}, but {second}; correct the one that is wrong", shown(path))]
+    Contradiction {
+        /// The file that makes at least one of them.
+        path: PathBuf,
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// A tensor that the architecture needs and the checkpoint lacks.
     #[error("{}: tensor `{tensor}` is missing; does config.json belong to these weights?", shown(path))]
     MissingTensor {
@@ -111,7 +149,7 @@ pub enum ModelError {
         found: String,
     },
     /// A text file with a line (or record) that cannot be used.
-    #[error("{}, line {line}: expected {expected}, found {found}; {hint}", shown(path))]
+    #[error("{}, line {line} (counted from 1): expected {expected}, found {found}; {hint}", shown(path))]
     Line {
         /// The file, `-` for standard input.
         path: PathBuf,
@@ -124,12 +162,30 @@ pub enum ModelError {
         /// What to do about it.
         hint: String,
     },
+    /// A CSV file that has another header than was expected.
+    #[error(
+        "{}, line 1 (counted from 1): expected {expected}, found {found}; check the file, or name its format",
+        shown(path)
+    )]
+    Header {
+        /// The file, `-` for standard input.
+        path: PathBuf,
+        /// The header expected.
+        expected: String,
+        /// The header found.
+        found: String,
+    },
     /// A record of a JSON array that cannot be used.
-    #[error("{}, record {record}: expected {expected}, found {found}", shown(path))]
+    #[error(
+        "{}, line {line} (counted from 1), record {record} (counted from 0): expected {expected}, found {found}",
+        shown(path)
+    )]
     Record {
         /// The file, `-` for standard input.
         path: PathBuf,
-        /// Record, counted from 1.
+        /// Line on which the record begins, counted from 1.
+        line: usize,
+        /// Record, counted from 0.
         record: usize,
         /// What may stand there.
         expected: String,
@@ -156,8 +212,10 @@ pub enum ModelError {
         reason: String,
     },
     /// Text that could not be encoded, or ids that could not be decoded.
-    #[error("cannot {action} with the model's tokenizer: {reason}")]
+    #[error("cannot {action} with {}: {reason}", shown(path))]
     Tokenize {
+        /// The tokenizer's file.
+        path: PathBuf,
         /// `encode` or `decode`.
         action: &'static str,
         /// What the tokenizers library said.
@@ -165,7 +223,7 @@ pub enum ModelError {
     },
     /// A model without a chat template, asked for one.
     #[error(
-        "{} has no chat template (neither chat_template.jinja nor chat_template in tokenizer_config.json); use --raw",
+        "{} has no chat template (neither chat_template.jinja nor chat_template in tokenizer_config.json)",
         shown(path)
     )]
     NoTemplate {
@@ -196,9 +254,12 @@ pub enum ModelError {
         /// All formats.
         expected: String,
     },
-    /// A file that could not be written; whatever stood there before still does.
-    #[error("cannot write {}: {reason}", shown(path))]
-    Write {
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
+    /// Weights that cannot be laid out as a file.
+    #[error("cannot lay out {}: {reason}", shown(path))]
+    Layout {
         /// The file.
         path: PathBuf,
         /// What was in the way.
@@ -214,56 +275,36 @@ pub enum ModelError {
         /// What it was.
         found: String,
     },
-    /// A prompt without a token.
-    #[error("prompt {prompt} (counted from 0) has no tokens: expected at least one")]
-    EmptyPrompt {
+    /// A prompt that the model cannot take.
+    #[error("prompt {prompt} (counted from 0): {source}")]
+    Prompt {
         /// Index of the prompt.
         prompt: usize,
+        /// What is wrong with it.
+        source: ResidualError,
     },
-    /// A prompt that leaves no room for a continuation.
-    #[error(
-        "prompt {prompt} (counted from 0) has {tokens} tokens, but the model's context holds {context} and one is \
-         needed for the continuation; shorten the prompt"
-    )]
-    PromptTooLong {
-        /// Index of the prompt.
-        prompt: usize,
-        /// Its length.
-        tokens: usize,
-        /// Tokens that the model can attend to.
-        context: usize,
-    },
-    /// A prompt with an id that the model has no embedding for.
-    #[error(
-        "prompt {prompt} (counted from 0) holds the id {id}, but the model's vocabulary ends at {vocab}; \
-         was it made with another tokenizer?"
-    )]
-    UnknownId {
-        /// Index of the prompt.
-        prompt: usize,
-        /// The id.
-        id: u32,
-        /// Size of the vocabulary.
-        vocab: usize,
-    },
-    /// Logits from which no token follows.
-    #[error(
-        "prompt {prompt} (counted from 0): the logits after {tokens} new tokens are not finite; are the weights \
-         sound, and a map's strength in bounds?"
-    )]
+    /// Logits that are not finite.
+    #[error("prompt {prompt} (counted from 0), after {tokens} new tokens: {overflow}")]
     NotFinite {
         /// Index of the prompt.
         prompt: usize,
         /// Tokens generated before.
         tokens: usize,
+        /// Where the pass stopped being finite.
+        overflow: Overflow,
     },
-    /// Numbers that could not be read back from the device.
-    #[error("cannot read from the device: {reason}")]
-    Device {
-        /// What the backend said.
-        reason: String,
+    /// Rules on the logits that leave no token to pick.
+    #[error(
+        "prompt {prompt} (counted from 0): after {tokens} new tokens the rules of generation_config.json (bad_words_ids, \
+         suppress_tokens, no_repeat_ngram_size and the like) forbid every token"
+    )]
+    NoTokenLeft {
+        /// Index of the prompt.
+        prompt: usize,
+        /// Tokens generated before.
+        tokens: usize,
     },
-    /// A batch or a step that the model cannot take.
+    /// A batch or a step that the model cannot take, or a device that fails.
     #[error(transparent)]
     Batch(#[from] ResidualError),
 }

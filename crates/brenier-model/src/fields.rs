@@ -1,21 +1,29 @@
 //! Typed access to the fields of a JSON object, with errors that name file and field.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use crate::error::ModelError;
+use crate::error::{ModelError, excerpt};
 
 /// The fields of an object in a file; `null` counts as absent.
+///
+/// Every name that is asked for is noted, so that in the end [`unread`](Self::unread) tells what the file says
+/// beyond that; [`warn`](Self::warn) notes what is worth a warning.
 pub(crate) struct Fields<'a> {
     path: &'a Path,
     prefix: String,
     object: &'a Map<String, Value>,
+    read: RefCell<BTreeSet<String>>,
+    warnings: Rc<RefCell<Vec<String>>>,
 }
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(path: &'a Path, object: &'a Map<String, Value>) -> Self {
-        Self { path, prefix: String::new(), object }
+        Self { path, prefix: String::new(), object, read: RefCell::default(), warnings: Rc::default() }
     }
 
     pub(crate) fn path(&self) -> &'a Path {
@@ -23,7 +31,35 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn value(&self, name: &str) -> Option<&'a Value> {
+        self.read.borrow_mut().insert(name.to_owned());
         self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Whether the object is `{}`.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.object.is_empty()
+    }
+
+    /// Whether the file says `null`.
+    pub(crate) fn is_null(&self, name: &str) -> bool {
+        self.object.get(name).is_some_and(Value::is_null)
+    }
+
+    /// What the file says under names that nobody asked for.
+    pub(crate) fn unread(&self) -> Vec<(&'a str, &'a Value)> {
+        let read = self.read.borrow();
+        let said = self.object.iter().filter(|(_, value)| !value.is_null());
+        said.filter(|(name, _)| !read.contains(*name)).map(|(name, value)| (name.as_str(), value)).collect()
+    }
+
+    /// Notes a warning about this file.
+    pub(crate) fn warn(&self, text: &str) {
+        self.warnings.borrow_mut().push(format!("{}: {text}", self.path.display()));
+    }
+
+    /// The warnings noted so far, those of nested objects included.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings.borrow().clone()
     }
 
     pub(crate) fn size(&self, name: &str) -> Result<Option<usize>, ModelError> {
@@ -41,7 +77,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn number(&self, name: &str) -> Result<Option<f64>, ModelError> {
-        self.typed(name, "a number", Value::as_f64)
+        self.typed(name, "a number", |value| value.as_f64().filter(|number| number.is_finite()))
     }
 
     /// A number that divides something: present and positive.
@@ -73,13 +109,29 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn object(&self, name: &str) -> Result<Option<Fields<'a>>, ModelError> {
         let object = self.typed(name, "an object", Value::as_object)?;
-        Ok(object.map(|object| Fields { path: self.path, prefix: format!("{}{name}.", self.prefix), object }))
+        Ok(object.map(|object| Fields {
+            path: self.path,
+            prefix: format!("{}{name}.", self.prefix),
+            object,
+            read: RefCell::default(),
+            warnings: Rc::clone(&self.warnings),
+        }))
+    }
+
+    /// A name as it is reached from the top of the file.
+    pub(crate) fn full(&self, name: &str) -> String {
+        format!("{}{}", self.prefix, excerpt(name))
+    }
+
+    /// Two statements of this file that differ, where nothing decides between them.
+    pub(crate) fn contradiction(&self, first: String, second: String) -> ModelError {
+        ModelError::Contradiction { path: self.path.to_owned(), first, second }
     }
 
     pub(crate) fn wrong(&self, name: &str, expected: &str, found: &str) -> ModelError {
         ModelError::Field {
             path: self.path.to_owned(),
-            field: format!("{}{name}", self.prefix),
+            field: self.full(name),
             expected: expected.to_owned(),
             found: found.to_owned(),
         }
@@ -98,7 +150,7 @@ impl<'a> Fields<'a> {
 
 /// A JSON file that holds an object.
 pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>, ModelError> {
-    let text = std::fs::read_to_string(path).map_err(ModelError::io(path))?;
+    let text = brenier_files::read_to_string(path).map_err(ModelError::io(path))?;
     match serde_json::from_str(&text).map_err(ModelError::json(path))? {
         Value::Object(object) => Ok(object),
         other => Err(ModelError::Field {
@@ -108,6 +160,17 @@ pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>, ModelError>
             found: kind(&other),
         }),
     }
+}
+
+/// A few names of many, for a message.
+pub(crate) fn few<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const FEW: usize = 5;
+    let more = names.len().saturating_sub(FEW);
+    let mut text = names.take(FEW).map(|name| format!("`{}`", excerpt(name))).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
 }
 
 /// A value in a few words.

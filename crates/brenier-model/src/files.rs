@@ -8,13 +8,19 @@ use sha2::{Digest, Sha256};
 use crate::ModelError;
 use crate::error::excerpt;
 
+/// SHA-256 of bytes, in lower-case hexadecimal.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// SHA-256 of a file, in lower-case hexadecimal.
 ///
 /// # Errors
-/// [`ModelError::Io`].
+/// [`ModelError::Io`]; what is not a regular file, whose content may be another the next time it is read.
 pub fn sha256_file(path: impl AsRef<Path>) -> Result<String, ModelError> {
     let path = path.as_ref();
-    let mut file = std::fs::File::open(path).map_err(ModelError::io(path))?;
+    let mut file = brenier_files::open(path).map_err(ModelError::io(path))?;
     let mut hash = Sha256::new();
     std::io::copy(&mut file, &mut hash).map_err(ModelError::io(path))?;
     Ok(hex(&hash.finalize()))

@@ -1,11 +1,11 @@
 //! Continuing prompts, many at once.
 
-use brenier_residual::{Batch, KvCache, ResidualModel, Row, Tap};
-use burn::tensor::{DType, Tensor};
+use brenier_residual::{Batch, KvCache, Overflow, ResidualError, ResidualModel, Row, Tap, read_back};
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ModelError, one_line};
+use crate::error::ModelError;
+use crate::rules::{LogitsRules, Text};
 use crate::sampling::Sampler;
 
 /// How to continue.
@@ -23,12 +23,17 @@ pub struct GenerateOptions {
     pub seed: u64,
     /// Most rows to run at once. Speed and memory depend on it, results do not (beyond rounding).
     pub batch: usize,
+    /// Changes to the logits before a token is picked; those that a checkpoint asks for are
+    /// [`LanguageModel::rules`](crate::LanguageModel::rules).
+    pub rules: LogitsRules,
 }
 
 impl Default for GenerateOptions {
-    /// Greedy, 128 tokens, 32 rows.
+    /// Greedy by the logits as they are, 128 tokens, 32 rows.
     fn default() -> Self {
-        Self { max_new_tokens: 128, temperature: None, top_k: None, top_p: None, seed: 0, batch: 32 }
+        let (temperature, top_k, top_p) = (None, None, None);
+        let rules = LogitsRules::default();
+        Self { max_new_tokens: 128, temperature, top_k, top_p, seed: 0, batch: 32, rules }
     }
 }
 
@@ -84,7 +89,7 @@ pub struct Generation {
 ///
 /// # Errors
 /// Options out of range; an empty prompt, one that leaves no room in the context or holds an id outside the
-/// vocabulary (the error names the prompt's index); logits that are not finite.
+/// vocabulary (the error names the prompt's index); logits that are not finite; rules that forbid every token.
 pub fn generate(
     model: &dyn ResidualModel,
     prompts: &[Vec<u32>],
@@ -98,8 +103,8 @@ pub fn generate(
         let expected = "at least 1".to_owned();
         return Err(ModelError::Option { name: "batch", expected, found: "0".to_owned() });
     }
-    for (index, prompt) in prompts.iter().enumerate() {
-        check_prompt(model, index, prompt)?;
+    for (prompt, ids) in prompts.iter().enumerate() {
+        model.spec().check_ids(ids, 1).map_err(|source| ModelError::Prompt { prompt, source })?;
     }
     let mut results = vec![Generation { ids: Vec::new(), finish: Finish::MaxNewTokens }; prompts.len()];
     if options.max_new_tokens == 0 {
@@ -111,22 +116,23 @@ pub fn generate(
     for chunk in order.chunks(options.batch) {
         let live = chunk.iter().map(|&(index, prompt)| Live {
             index,
+            prompt,
             room: model.spec().context - prompt.len(),
             ids: Vec::new(),
             stream: sampler.stream(index),
         });
         let rows: Vec<Row<'_>> = chunk.iter().map(|(_, prompt)| Row::prompt(prompt)).collect();
         let batch = Batch::new(&rows, &model.spec().device)?;
-        let mut run =
-            Run { model, eos, max_new_tokens: options.max_new_tokens, sampler, results: &mut results };
+        let mut run = Run { model, eos, options, sampler, results: &mut results };
         run.until_all_end(live.collect(), batch, tap, on_token)?;
     }
     Ok(results)
 }
 
 /// A row that has not ended.
-struct Live {
+struct Live<'a> {
     index: usize,
+    prompt: &'a [u32],
     /// Tokens that still fit into the context, counted at the start.
     room: usize,
     ids: Vec<u32>,
@@ -136,7 +142,7 @@ struct Live {
 struct Run<'a> {
     model: &'a dyn ResidualModel,
     eos: &'a [u32],
-    max_new_tokens: usize,
+    options: &'a GenerateOptions,
     sampler: Sampler,
     results: &'a mut [Generation],
 }
@@ -144,7 +150,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn until_all_end(
         &mut self,
-        mut live: Vec<Live>,
+        mut live: Vec<Live<'_>>,
         mut batch: Batch,
         tap: &mut dyn Tap,
         on_token: &mut dyn FnMut(usize, u32),
@@ -153,11 +159,14 @@ impl Run<'_> {
         loop {
             let logits = self.model.forward_last(&batch, Some(&mut cache), tap)?;
             let (mut kept, mut going, mut next) = (Vec::new(), Vec::new(), Vec::new());
-            let (vocab, logits) = (logits.dims()[1], on_host(logits)?);
-            for (slot, (mut row, logits)) in live.drain(..).zip(logits.chunks(vocab)).enumerate() {
-                let (index, tokens) = (row.index, row.ids.len());
-                let id = self.sampler.pick(logits, &mut row.stream);
-                let id = id.ok_or(ModelError::NotFinite { prompt: index, tokens })?;
+            let vocab = logits.dims()[1];
+            let mut logits = read_back(logits).map_err(|error| match error {
+                ResidualError::NotFinite { row, .. } => self.not_finite(&live[row], tap),
+                other => other.into(),
+            })?;
+            for (slot, (mut row, logits)) in live.drain(..).zip(logits.chunks_mut(vocab)).enumerate() {
+                let index = row.index;
+                let id = self.pick(&mut row, logits)?;
                 match self.finish(&mut row, id, on_token) {
                     Some(finish) => {
                         if let Some(result) = self.results.get_mut(index) {
@@ -183,14 +192,34 @@ impl Run<'_> {
         }
     }
 
+    /// Where the pass over a row stopped being finite.
+    fn not_finite(&self, row: &Live<'_>, tap: &mut dyn Tap) -> ModelError {
+        let ids = [row.prompt, &row.ids].concat();
+        let whole = Row { ids: &ids, prompt: row.prompt.len() };
+        let overflow = Overflow::locate(self.model, whole, ids.len() - 1, tap);
+        ModelError::NotFinite { prompt: row.index, tokens: row.ids.len(), overflow }
+    }
+
+    /// The next token of a row, of logits that are finite until a rule forbids one.
+    fn pick(&self, row: &mut Live<'_>, logits: &mut [f32]) -> Result<u32, ModelError> {
+        let GenerateOptions { rules, max_new_tokens, .. } = self.options;
+        if !rules.is_empty() {
+            let text =
+                Text { prompt: row.prompt, new: &row.ids, eos: self.eos, max_new_tokens: *max_new_tokens };
+            rules.apply(&text, logits);
+        }
+        let none = ModelError::NoTokenLeft { prompt: row.index, tokens: row.ids.len() };
+        self.sampler.pick(logits, &mut row.stream).ok_or(none)
+    }
+
     /// Takes in a token; says why the row ends, if it does.
-    fn finish(&self, row: &mut Live, id: u32, on_token: &mut dyn FnMut(usize, u32)) -> Option<Finish> {
+    fn finish(&self, row: &mut Live<'_>, id: u32, on_token: &mut dyn FnMut(usize, u32)) -> Option<Finish> {
         if self.eos.contains(&id) {
             return Some(Finish::Eos);
         }
         row.ids.push(id);
         on_token(row.index, id);
-        if row.ids.len() == self.max_new_tokens {
+        if row.ids.len() == self.options.max_new_tokens {
             Some(Finish::MaxNewTokens)
         } else if row.ids.len() == row.room {
             Some(Finish::Context)
@@ -198,24 +227,4 @@ impl Run<'_> {
             None
         }
     }
-}
-
-fn check_prompt(model: &dyn ResidualModel, index: usize, prompt: &[u32]) -> Result<(), ModelError> {
-    let spec = model.spec();
-    if prompt.is_empty() {
-        return Err(ModelError::EmptyPrompt { prompt: index });
-    }
-    if prompt.len() >= spec.context {
-        return Err(ModelError::PromptTooLong { prompt: index, tokens: prompt.len(), context: spec.context });
-    }
-    match prompt.iter().find(|&&id| id as usize >= spec.vocab) {
-        Some(&id) => Err(ModelError::UnknownId { prompt: index, id, vocab: spec.vocab }),
-        None => Ok(()),
-    }
-}
-
-fn on_host(logits: Tensor<2>) -> Result<Vec<f32>, ModelError> {
-    let failed = |error: &dyn std::fmt::Display| ModelError::Device { reason: one_line(&error.to_string()) };
-    let data = logits.cast(DType::F32).try_into_data().map_err(|error| failed(&error))?;
-    data.try_into_vec().map_err(|error| failed(&error))
 }

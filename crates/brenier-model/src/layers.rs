@@ -77,15 +77,15 @@ impl Mlp {
     }
 }
 
-/// Softmax over the last dimension, at least in f32.
-pub(crate) fn softmax(x: Tensor<4>) -> Tensor<4> {
-    let dtype = x.dtype();
-    activation::softmax(widen(x), 3).cast(dtype)
+/// 16-bit floats as f32; wider ones as they are.
+pub(crate) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let dtype = wide(x.dtype());
+    x.cast(dtype)
 }
 
-/// 16-bit floats as f32; wider ones as they are.
-fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if x.dtype() == DType::F64 { x } else { x.cast(DType::F32) }
+/// The dtype that [`widen`] gives.
+pub(crate) fn wide(dtype: DType) -> DType {
+    if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype }
 }
 
 /// `x W^T` as one matrix product: a batched one would walk the weights once a row.

@@ -1,19 +1,23 @@
 //! Hugging Face directories as models: configuration, weights, tokenizer, chat template, prompts, generation.
 #![deny(missing_docs)]
 
+mod added_tokens;
 mod attention;
+mod checkpoint;
 mod config;
 mod decoder;
 mod error;
 mod fields;
 mod files;
 mod generate;
+mod generation_config;
 mod layers;
 mod llama;
 mod lm;
 mod prompts;
 mod qwen2;
 mod rope;
+mod rules;
 mod sampling;
 mod template;
 mod tokenizer;
@@ -24,10 +28,11 @@ pub use attention::Attention;
 pub use config::{Architecture, Config, Rope, RopeScaling};
 pub use decoder::{Block, Decoder, Trunk};
 pub use error::ModelError;
-pub use files::sha256_file;
+pub use files::{sha256, sha256_file};
 pub use generate::{Finish, GenerateOptions, Generation, generate};
 pub use layers::{Embedding, Linear, Mlp, RmsNorm};
 pub use lm::{LanguageModel, PromptOptions};
-pub use prompts::{Answer, Prompt, PromptFormat, PromptInput, read_answers, read_prompts, read_texts};
+pub use prompts::{Answer, Extra, Prompt, PromptFormat, PromptInput, read_answers, read_prompts, read_texts};
+pub use rules::LogitsRules;
 pub use template::{ChatTemplate, Message, RenderOptions};
 pub use tokenizer::Tokenizer;

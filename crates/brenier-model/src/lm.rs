@@ -3,17 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
+use chrono::NaiveDateTime;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::checkpoint::{Checkpoint, Weights};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::fields::{Fields, read_object};
+use crate::generation_config::GenerationConfig;
 use crate::prompts::{Prompt, PromptInput};
+use crate::rules::LogitsRules;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
-use crate::weights::{Checkpoint, weight_files};
 
 /// A checkpoint directory, loaded.
 ///
@@ -23,7 +26,7 @@ use crate::weights::{Checkpoint, weight_files};
 ///
 /// let model = LanguageModel::load("Llama-3.1-8B-Instruct".as_ref(), &Device::flex(), None)?;
 /// let ids = model.prompt_ids(&Prompt::text("Who keeps the key?"), &PromptOptions::default())?;
-/// let options = GenerateOptions::default();
+/// let options = GenerateOptions { rules: model.rules().clone(), ..GenerateOptions::default() };
 /// let texts = generate(model.decoder(), &[ids], model.eos(), &options, &mut (), &mut |_, _| {})?;
 /// println!("{}", model.require_tokenizer()?.decode(&texts[0].ids, true)?);
 /// # Ok::<(), brenier_model::ModelError>(())
@@ -37,7 +40,9 @@ pub struct LanguageModel {
     generation: Map<String, Value>,
     eos: Vec<u32>,
     bos: Option<u32>,
+    rules: LogitsRules,
     sha256: String,
+    warnings: Vec<String>,
 }
 
 /// How a prompt becomes token ids.
@@ -47,6 +52,9 @@ pub struct PromptOptions {
     pub raw: bool,
     /// A system message before the prompt; raw prompts have none.
     pub system: Option<String>,
+    /// The moment that the chat template takes for now, the same for all prompts of a run. A template that asks
+    /// for the date fails without it; [`ChatTemplate::uses_date`] says whether one may.
+    pub now: Option<NaiveDateTime>,
 }
 
 impl LanguageModel {
@@ -56,9 +64,13 @@ impl LanguageModel {
     /// A tokenizer or template that is missing or broken is an error only once it is needed: prompts may be
     /// token ids.
     ///
+    /// Where two files, or two fields of one, state a fact differently, what transformers does is done, with a
+    /// [warning](Self::warnings); where that is undefined, the directory is refused.
+    ///
     /// # Errors
-    /// A file that is missing, unreadable or unsound; an architecture that is not implemented; a tensor that is
-    /// missing or has another shape than the configuration says; a dtype that the device does not have.
+    /// A file that is missing, unreadable or unsound; an architecture that is not implemented; a setting that would
+    /// change the forward pass and is not implemented; a tensor that is missing, not used, or of another shape than
+    /// the configuration says; statements that contradict each other; a dtype that the device does not have.
     pub fn load(dir: &Path, device: &Device, dtype: Option<DType>) -> Result<Self, ModelError> {
         let dtype = dtype.unwrap_or(DType::F32);
         if !matches!(dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
@@ -73,7 +85,9 @@ impl LanguageModel {
                 "expected a Hugging Face model directory with config.json, tokenizer.json and safetensors";
             return Err(ModelError::NotFound { path: config_path, hint: hint.to_owned() });
         }
-        let config = Config::read(&config_path)?;
+        let object = read_object(&config_path)?;
+        let fields = Fields::new(&config_path, &object);
+        let config = Config::from_fields(&fields)?;
         let mut checkpoint = Checkpoint::open(dir, device, dtype)?;
         // Hashing reads the files once more: beside the loading, from the page cache.
         let (decoder, sha256) = std::thread::scope(|scope| {
@@ -82,21 +96,32 @@ impl LanguageModel {
             (decoder, hash.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let (decoder, sha256) = (decoder?, sha256?);
+        let of_weights = checkpoint.finish(&config)?;
+        let GenerationConfig { object: generation, eos, bos, rules, warnings: of_generation } =
+            GenerationConfig::read(dir, &config, &fields)?;
+        let tokenizer = Tokenizer::read(dir).ok();
 
-        let generation_path = dir.join("generation_config.json");
-        let generation = if generation_path.exists() { read_object(&generation_path)? } else { Map::new() };
-        let fields = Fields::new(&generation_path, &generation);
-        let eos = fields.ids("eos_token_id")?.unwrap_or_else(|| config.eos.clone());
-        let bos = fields.ids("bos_token_id")?.and_then(|ids| ids.first().copied()).or(config.bos);
+        let mut warnings = fields.warnings();
+        warnings.extend(of_weights);
+        warnings.extend(of_generation);
+        if let Some(tokenizer) = &tokenizer {
+            warnings.extend(tokenizer.warnings(config.vocab, &eos));
+        }
+        if dir.join("adapter_config.json").exists() {
+            let adapter = dir.join("adapter_config.json");
+            warnings.push(format!("{}: adapters are not applied; merge them first", adapter.display()));
+        }
         Ok(Self {
-            tokenizer: Tokenizer::read(dir).ok(),
+            tokenizer,
             template: ChatTemplate::read(dir).ok().flatten(),
             dir: dir.to_owned(),
             decoder,
             generation,
             eos,
             bos,
+            rules,
             sha256,
+            warnings,
         })
     }
 
@@ -175,6 +200,19 @@ impl LanguageModel {
         &self.generation
     }
 
+    /// What the checkpoint asks of the logits in generation, for [`GenerateOptions`](crate::GenerateOptions).
+    #[must_use]
+    pub fn rules(&self) -> &LogitsRules {
+        &self.rules
+    }
+
+    /// What is worth knowing about the directory though it could be loaded, one line each: statements that lost
+    /// against others, and what is not honoured.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// SHA-256 in hexadecimal of `config.json` and the weight files in the order of their names, one after the
     /// other: `cat config.json model*.safetensors | sha256sum`.
     #[must_use]
@@ -192,7 +230,8 @@ impl LanguageModel {
             PromptInput::Ids(ids) => Ok(ids.clone()),
             PromptInput::Text(text) if options.raw => self.require_tokenizer()?.encode(text, true),
             PromptInput::Text(text) => {
-                self.require_template()?.chat_ids(self.require_tokenizer()?, text, options.system.as_deref())
+                let (template, tokenizer) = (self.require_template()?, self.require_tokenizer()?);
+                template.chat_ids(tokenizer, text, options.system.as_deref(), options.now)
             }
         }
     }
@@ -206,8 +245,8 @@ impl LanguageModel {
 
 fn hash(dir: &Path) -> Result<String, ModelError> {
     let mut hash = Sha256::new();
-    for path in std::iter::once(dir.join("config.json")).chain(weight_files(dir)?.1) {
-        let mut file = std::fs::File::open(&path).map_err(ModelError::io(&path))?;
+    for path in std::iter::once(dir.join("config.json")).chain(Weights::find(dir)?.files) {
+        let mut file = brenier_files::open(&path).map_err(ModelError::io(&path))?;
         std::io::copy(&mut file, &mut hash).map_err(ModelError::io(&path))?;
     }
     Ok(crate::files::hex(&hash.finalize()))

@@ -1,15 +1,16 @@
 //! Prompt files, and the two kinds of files that stand beside them: answers and texts.
 
+mod extra;
 mod formats;
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use serde_json::{Map, Value};
-
 use crate::ModelError;
 use crate::files::TextFile;
+
+pub use extra::Extra;
 
 /// What a prompt is given as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,19 +26,21 @@ pub enum PromptInput {
 pub struct Prompt {
     /// The prompt itself.
     pub input: PromptInput,
-    /// The other keys (or columns) of its line, in their order.
-    pub extra: Map<String, Value>,
+    /// The other keys (or columns) of its line.
+    pub extra: Extra,
+    /// The line of its file on which it begins, counted from 1; `None` for a prompt that comes from no file.
+    pub line: Option<usize>,
 }
 
 impl Prompt {
     /// A prompt of text alone.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { input: PromptInput::Text(text.into()), extra: Map::new() }
+        Self::from(PromptInput::Text(text.into()))
     }
 
     /// A prompt of token ids alone.
     pub fn ids(ids: impl Into<Vec<u32>>) -> Self {
-        Self { input: PromptInput::Ids(ids.into()), extra: Map::new() }
+        Self::from(PromptInput::Ids(ids.into()))
     }
 
     /// The text, where the prompt is text.
@@ -47,6 +50,28 @@ impl Prompt {
             PromptInput::Text(text) => Some(text),
             PromptInput::Ids(_) => None,
         }
+    }
+
+    /// Where the prompt stands among those of its file, for messages:
+    ///
+    /// ```
+    /// use brenier_model::Prompt;
+    ///
+    /// let mut prompt = Prompt::text("How high is the tower?");
+    /// assert_eq!(prompt.place(3), "prompt 3 (counted from 0)");
+    /// prompt.line = Some(5);
+    /// assert_eq!(prompt.place(3), "line 5 (counted from 1), prompt 3 (counted from 0)");
+    /// ```
+    #[must_use]
+    pub fn place(&self, index: usize) -> String {
+        let line = self.line.map(|line| format!("line {line} (counted from 1), ")).unwrap_or_default();
+        format!("{line}prompt {index} (counted from 0)")
+    }
+}
+
+impl From<PromptInput> for Prompt {
+    fn from(input: PromptInput) -> Self {
+        Self { input, extra: Extra::default(), line: None }
     }
 }
 
@@ -144,7 +169,8 @@ impl FromStr for PromptFormat {
 /// std::fs::write(&path, "{\"prompt\": \"How high is the tower?\", \"place\": \"tower\"}\n{\"ids\": [1, 5]}\n")?;
 /// let prompts = read_prompts(&path, PromptFormat::Auto)?;
 /// assert_eq!(prompts[0].as_text(), Some("How high is the tower?"));
-/// assert_eq!(prompts[0].extra["place"], "tower");
+/// assert_eq!(prompts[0].extra.get("place"), Some("tower".into()));
+/// assert_eq!(prompts[1].line, Some(2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

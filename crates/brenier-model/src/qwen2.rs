@@ -4,9 +4,8 @@
 //! Sliding-window attention is part of the architecture but switched off in the published chat models; a
 //! checkpoint that needs it is refused rather than run wrongly.
 
-use serde_json::Value;
-
-use crate::config::{Architecture, Config, common};
+use crate::config::common::{Window, check_attention, common};
+use crate::config::{Architecture, Config};
 use crate::error::ModelError;
 use crate::fields::Fields;
 
@@ -18,23 +17,12 @@ const MAX_WINDOW_LAYERS: usize = 28;
 
 pub(crate) fn config(fields: &Fields<'_>) -> Result<Config, ModelError> {
     let config = Config { qkv_bias: true, ..common(Architecture::Qwen2, fields, CONTEXT)? };
-    refuse_sliding_window(fields, &config)?;
+    // A window of `null` is none, whatever the switch says.
+    let on = fields.flag("use_sliding_window")?.unwrap_or(false) && !fields.is_null("sliding_window");
+    let tokens = fields.size("sliding_window")?.unwrap_or(WINDOW);
+    let first_layer = fields.size("max_window_layers")?.unwrap_or(MAX_WINDOW_LAYERS);
+    let field = "use_sliding_window";
+    let window = on.then(|| Window { field, on: "true".to_owned(), off: "false", tokens, first_layer });
+    check_attention(fields, &config, window)?;
     Ok(config)
-}
-
-/// The window matters where it is on, shorter than the context, and some layer uses it.
-fn refuse_sliding_window(fields: &Fields<'_>, config: &Config) -> Result<(), ModelError> {
-    if !fields.flag("use_sliding_window")?.unwrap_or(false) {
-        return Ok(());
-    }
-    let window = fields.size("sliding_window")?.unwrap_or(WINDOW);
-    let some_layer = match fields.value("layer_types") {
-        Some(Value::Array(types)) => types.iter().any(|kind| kind.as_str() == Some("sliding_attention")),
-        _ => fields.size("max_window_layers")?.unwrap_or(MAX_WINDOW_LAYERS) < config.layers,
-    };
-    if some_layer && window < config.context {
-        let expected = format!("false (sliding-window attention over {window} tokens is not implemented)");
-        return Err(fields.wrong("use_sliding_window", &expected, "true"));
-    }
-    Ok(())
 }

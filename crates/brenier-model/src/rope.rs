@@ -4,6 +4,7 @@ use brenier_residual::Batch;
 use burn::tensor::{DType, Tensor, TensorData};
 
 use crate::config::{Rope, RopeScaling};
+use crate::layers::wide;
 
 /// Inverse frequencies, `head_dim / 2` of them.
 ///
@@ -22,7 +23,11 @@ impl Frequencies {
         Self(plain.map(|frequency| scaled(frequency, rope.scaling)).collect())
     }
 
-    /// Cosines and sines of all positions in a batch.
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.0
+    }
+
+    /// Cosines and sines of all positions in a batch, at least in f32 for a model of this dtype.
     pub(crate) fn rotation(&self, batch: &Batch, dtype: DType) -> Rotation {
         let (rows, tokens, half) = (batch.rows(), batch.tokens(), self.0.len());
         let positions = || (0..rows).flat_map(|row| (0..tokens).map(move |token| batch.position(row, token)));
@@ -42,7 +47,7 @@ impl Frequencies {
         }
         let tensor = |values: Vec<f32>| {
             let data = TensorData::new(values, [rows, tokens, 1, 2 * half]);
-            Tensor::<4>::from_data(data, (batch.device(), dtype))
+            Tensor::<4>::from_data(data, (batch.device(), wide(dtype)))
         };
         Rotation { cos: tensor(cos), sin: tensor(sin) }
     }

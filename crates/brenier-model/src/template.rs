@@ -1,17 +1,17 @@
 //! Chat templates: the Jinja programs that turn messages into the text a model was trained on.
 
-mod engine;
-mod python;
+mod jinja;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::NaiveDateTime;
-use minijinja::Environment;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::error::one_line;
 use crate::fields::kind;
 use crate::tokenizer_config::TokenizerConfig;
 use crate::{ModelError, Tokenizer};
@@ -49,9 +49,12 @@ impl Message {
 
 /// The chat template of a model, with the special tokens it may name.
 ///
-/// Rendering follows Hugging Face transformers (`apply_chat_template`): the same whitespace rules, the same
-/// functions (`raise_exception`, `strftime_now`, `namespace`), Python's string and dict methods, and values
-/// printed as Python prints them.
+/// Rendering follows Hugging Face transformers (`apply_chat_template`): jinja2's language with the functions
+/// that transformers adds (`raise_exception`, `strftime_now`, `generation` blocks), Python's methods and
+/// operators, and values printed as Python prints them. What is not supported is an error, never another text.
+///
+/// A template cannot take the program down: the steps, the bytes and the recursion of a rendering are bounded,
+/// generously for published templates and in proportion to the size of the messages.
 ///
 /// ```
 /// use brenier_model::{ChatTemplate, Message};
@@ -65,18 +68,18 @@ impl Message {
 /// ```
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
-    engine: Environment<'static>,
+    program: Arc<jinja::Template>,
     source: String,
     path: PathBuf,
     tokens: Map<String, Value>,
 }
 
 /// How to render, beyond the messages.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RenderOptions {
     /// End where the model's turn begins.
     pub add_generation_prompt: bool,
-    /// What `strftime_now` takes for now; the local time if `None`.
+    /// The moment that `strftime_now` writes. A template that asks for it fails where there is none.
     pub now: Option<NaiveDateTime>,
     /// More variables, e.g. `tools`, `documents` (both none unless given here) or `enable_thinking`. They take
     /// precedence over the special tokens.
@@ -101,7 +104,7 @@ impl ChatTemplate {
         let dir = dir.as_ref();
         let config = TokenizerConfig::read(dir)?;
         let own = dir.join("chat_template.jinja");
-        match std::fs::read_to_string(&own) {
+        match brenier_files::read_to_string(&own) {
             Ok(source) => return Self::parse(source, own, config.tokens()).map(Some),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(ModelError::io(&own)(e)),
@@ -133,11 +136,24 @@ impl ChatTemplate {
         messages: &[M],
         options: &RenderOptions,
     ) -> Result<String, ModelError> {
-        engine::render(&self.engine, messages, &self.tokens, options)
-            .map_err(|failure| failure.on(self.path.clone()))
+        let messages = serde_json::to_value(messages).map_err(|e| ModelError::Template {
+            path: self.path.clone(),
+            reason: format!("the messages cannot be written as JSON: {}", one_line(&e.to_string())),
+        })?;
+        let generation = Value::Bool(options.add_generation_prompt);
+        let mut variables = vec![
+            ("messages", &messages),
+            ("tools", &Value::Null),
+            ("documents", &Value::Null),
+            ("add_generation_prompt", &generation),
+        ];
+        let more = self.tokens.iter().chain(&options.variables);
+        variables.extend(more.map(|(name, value)| (name.as_str(), value)));
+        self.program.render(&variables, options.now).map_err(|fault| on(&self.path, &fault))
     }
 
-    /// Token ids of one user prompt, after an optional system message, ready for the model to answer.
+    /// Token ids of one user prompt, after an optional system message, ready for the model to answer; `now` is
+    /// [`RenderOptions::now`].
     ///
     /// The template writes bos itself, so the tokenizer adds nothing.
     ///
@@ -148,11 +164,19 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
         prompt: &str,
         system: Option<&str>,
+        now: Option<NaiveDateTime>,
     ) -> Result<Vec<u32>, ModelError> {
         let mut messages = Vec::with_capacity(2);
         messages.extend(system.map(Message::system));
         messages.push(Message::user(prompt));
-        tokenizer.encode(&self.render(&messages, true)?, false)
+        let options = RenderOptions { add_generation_prompt: true, now, ..RenderOptions::default() };
+        tokenizer.encode(&self.render_with(&messages, &options)?, false)
+    }
+
+    /// Whether the text may depend on the date: the source names `strftime_now`.
+    #[must_use]
+    pub fn uses_date(&self) -> bool {
+        self.program.names("strftime_now")
     }
 
     /// The template's source.
@@ -174,10 +198,32 @@ impl ChatTemplate {
     }
 
     fn parse(source: String, path: PathBuf, tokens: Map<String, Value>) -> Result<Self, ModelError> {
-        match engine::compile(&source) {
-            Ok(engine) => Ok(Self { engine, source, path, tokens }),
-            Err(failure) => Err(failure.on(path)),
+        match jinja::Template::parse(&source) {
+            Ok(program) => Ok(Self { program: Arc::new(program), source, path, tokens }),
+            Err(fault) => Err(on(&path, &fault)),
         }
+    }
+}
+
+/// The error of a template that a file holds.
+fn on(path: &Path, fault: &jinja::Fault) -> ModelError {
+    let path = path.to_owned();
+    match (&fault.reason, fault.line) {
+        (jinja::Reason::Refused(message), _) => ModelError::TemplateRefused { path, message: shown(message) },
+        (jinja::Reason::Failed(reason), Some(line)) => {
+            ModelError::Template { path, reason: format!("line {line} (counted from 1): {}", shown(reason)) }
+        }
+        (jinja::Reason::Failed(reason), None) => ModelError::Template { path, reason: shown(reason) },
+    }
+}
+
+/// The template's words on one line, which is no longer than a screen.
+fn shown(words: &str) -> String {
+    const LONGEST: usize = 1000;
+    let line = one_line(words);
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
     }
 }
 

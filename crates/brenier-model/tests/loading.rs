@@ -79,7 +79,10 @@ fn a_wrong_shape_is_named_with_what_was_expected() {
 #[test]
 fn a_missing_tensor_is_named() {
     let dir = copy("qwen25");
-    edit_config(dir.path(), |config| config["num_hidden_layers"] = json!(5));
+    edit_config(dir.path(), |config| {
+        config["num_hidden_layers"] = json!(5);
+        config["layer_types"] = Value::Null;
+    });
     assert_names(&refusal(dir.path()), &["model.layers.4.input_layernorm.weight", "missing"]);
     let dir = copy("qwen25");
     edit_config(dir.path(), |config| config["tie_word_embeddings"] = json!(false));
@@ -127,7 +130,8 @@ fn what_would_run_wrongly_is_refused() {
         &|c| {
             c["use_sliding_window"] = json!(true);
             c["sliding_window"] = json!(16);
-            c["layer_types"] = json!(["full_attention", "sliding_attention"]);
+            c["layer_types"] =
+                json!(["full_attention", "full_attention", "full_attention", "sliding_attention"]);
         },
         &["use_sliding_window", "16"],
     );
@@ -194,7 +198,7 @@ fn a_directory_without_tokenizer_takes_ids_and_says_what_text_needs() {
     assert_eq!(model.prompt_ids(&Prompt::ids([5, 6]), &options).unwrap(), [5, 6]);
     let error = model.prompt_ids(&Prompt::text("hello"), &options).unwrap_err();
     assert!(matches!(error, ModelError::NoTemplate { .. }), "{error}");
-    let raw = PromptOptions { raw: true, system: None };
+    let raw = PromptOptions { raw: true, ..PromptOptions::default() };
     let error = model.prompt_ids(&Prompt::text("hello"), &raw).unwrap_err();
     assert_names(&error.to_string(), &["tokenizer.json"]);
 }
@@ -219,7 +223,7 @@ fn prompts_that_do_not_fit_are_named() {
         generate(model.decoder(), prompts, &[], &options, &mut (), &mut |_, _| {}).unwrap_err().to_string()
     };
     assert_names(&run(&[vec![3], vec![4; 64]]), &["prompt 1", "64 tokens"]);
-    assert_names(&run(&[vec![3], vec![]]), &["prompt 1", "no tokens"]);
+    assert_names(&run(&[vec![3], vec![]]), &["prompt 1", "no token"]);
     assert_names(&run(&[vec![3, 211]]), &["prompt 0", "211"]);
 }
 

@@ -52,8 +52,36 @@ fn jsonl_keeps_other_keys_in_order() {
     assert_eq!(prompts[0].as_text(), Some("Where is the mill?"));
     assert_eq!(serde_json::to_string(&prompts[0].extra).unwrap(), r#"{"id":7,"answer":"by the brook"}"#);
     assert_eq!(prompts[1].input, PromptInput::Ids(vec![1, 5, u32::MAX]));
-    assert_eq!(prompts[1].extra["prompt"], "shown");
-    assert_eq!(prompts[2], Prompt::text(""));
+    assert_eq!(prompts[1].extra.get("prompt"), Some("shown".into()));
+    assert_eq!(prompts[2], Prompt { line: Some(5), ..Prompt::text("") });
+}
+
+#[test]
+fn other_keys_are_kept_as_they_are_written() {
+    let extra = r#"{"n":123456789012345678901234567890.10,"big":1e9999,"text":"caf\u00e9 \ud83d","deep":{"b":[1,{"a":2}],"a":null}}"#;
+    for (name, text) in [
+        ("a.jsonl", extra.replacen('{', "{ \"prompt\": \"Where?\", ", 1)),
+        (
+            "a.json",
+            format!(
+                "[\n{}\n]",
+                extra.replacen('{', "{\"instruction\": \"Where?\",\n", 1).replace("[1,", "[1,\n\t")
+            ),
+        ),
+    ] {
+        let prompts = read(name, text).unwrap();
+        assert_eq!(serde_json::to_string(&prompts[0].extra).unwrap(), extra);
+    }
+}
+
+#[test]
+fn prompts_know_their_lines() {
+    let lines = |prompts: Vec<Prompt>| prompts.iter().map(|prompt| prompt.line.unwrap()).collect::<Vec<_>>();
+    assert_eq!(lines(read("a.jsonl", "\n{\"prompt\": \"a\"}\n\n{\"ids\": [1]}").unwrap()), [2, 4]);
+    assert_eq!(lines(read("a.txt", "a\n\n \nb").unwrap()), [1, 4]);
+    assert_eq!(lines(read("a.csv", "goal,x\n\"a\nb\",1\n\nc,2\n").unwrap()), [2, 5]);
+    let array = "[{\"instruction\": \"a\"},\n\n{\"instruction\":\n\"b\"}, {\"instruction\": \"c\"}]";
+    assert_eq!(lines(read("a.json", array).unwrap()), [1, 3, 4]);
 }
 
 #[test]
@@ -61,7 +89,7 @@ fn a_broken_jsonl_line_is_named() {
     let good = "{\"prompt\": \"a\"}\n\n";
     let cases = [
         ("{\"prompt\": \"b", "EOF while parsing a string at column"),
-        ("{\"prompt\": \"b\"} {\"prompt\": \"c\"}", "trailing characters at column 17"),
+        ("{\"prompt\": \"b\"} {\"prompt\": \"c\"}", "trailing characters at column 17 (counted from 1)"),
         ("How high?", "expected value at column 1"),
         ("\"How high?\"", "found \"How high?\""),
         ("[1, 2]", "found a list of 2"),
@@ -74,9 +102,17 @@ fn a_broken_jsonl_line_is_named() {
         ("{\"ids\": [1, -2]}", "found -2"),
         ("{\"ids\": [1, 2.5]}", "found 2.5"),
         ("{\"ids\": [4294967296]}", "found 4294967296"),
+        ("{\"ids\": [1e999]}", "found 1e999"),
+        ("{\"ids\": 1e999}", "found 1e999"),
+        ("{\"prompt\": \"\\ud800\"}", "unexpected end of hex escape"),
+        ("{\"prompt\": \"a\", \"id\": 1, \"prompt\": \"b\"}", "expected each key once, found `prompt` twice"),
+        ("{\"prompt\": \"a\", \"id\": 1, \"\\u0069d\": 1}", "found `id` twice"),
     ];
     for (line, found) in cases {
-        complains(read("p.jsonl", format!("{good}{line}\n")), &["p.jsonl, line 3: expected", found]);
+        complains(
+            read("p.jsonl", format!("{good}{line}\n")),
+            &["p.jsonl, line 3 (counted from 1): expected", found],
+        );
     }
 }
 
@@ -114,7 +150,9 @@ fn a_missing_file_is_named() {
 fn invalid_utf8_is_reported_with_its_line() {
     complains(
         read("p.jsonl", b"{\"prompt\": \"a\"}\n{\"prompt\": \"\xe9t\xe9\"}\n"),
-        &["p.jsonl, line 2: expected UTF-8 text, found the byte 0xe9; save the file as UTF-8"],
+        &[
+            "p.jsonl, line 2 (counted from 1): expected UTF-8 text, found the byte 0xe9; save the file as UTF-8",
+        ],
     );
 }
 
@@ -133,7 +171,7 @@ fn advbench() {
         .unwrap(),
     ] {
         assert_eq!(texts(&prompts), ["Name the mill", "Say \"boat\"\nin two lines"]);
-        assert_eq!(prompts[0].extra["target"], "Sure, here is the mill");
+        assert_eq!(prompts[0].extra.get("target"), Some("Sure, here is the mill".into()));
     }
 }
 
@@ -143,7 +181,7 @@ fn harmbench_puts_the_context_first() {
                 Name the mill,standard,,mill\nSum it up,contextual,The mill is old.,sum\n";
     let prompts = read("h.CSV", text).unwrap();
     assert_eq!(texts(&prompts), ["Name the mill", "The mill is old.\n\n---\n\nSum it up"]);
-    assert_eq!(prompts[1].extra["BehaviorID"], "sum");
+    assert_eq!(prompts[1].extra.get("BehaviorID"), Some("sum".into()));
 }
 
 #[test]
@@ -151,7 +189,7 @@ fn jailbreakbench_has_a_behavior_too() {
     let text = "Index,Goal,Target,Behavior,Category,Source\n0,Name the mill,Sure,Mill,Town,Original\n";
     let prompts = read("j.csv", text).unwrap();
     assert_eq!(texts(&prompts), ["Name the mill"]);
-    let keys: Vec<_> = prompts[0].extra.keys().map(String::as_str).collect();
+    let keys: Vec<_> = prompts[0].extra.iter().map(|(key, _)| key).collect();
     assert_eq!(keys, ["Index", "Target", "Behavior", "Category", "Source"]);
 }
 
@@ -159,24 +197,30 @@ fn jailbreakbench_has_a_behavior_too() {
 fn a_broken_csv_record_is_named() {
     complains(
         read("p.csv", "question,id\na,1\n"),
-        &["p.csv, line 1", "`goal`", "found question,id", "--format"],
+        &["p.csv, line 1", "`goal`", "found question,id", "name its format"],
     );
     complains(
         read("p.csv", "goal,target\n\"two\nlines\",x\n\n\none,two,three\n"),
-        &["p.csv, line 6: expected 2 columns as in the header, found 3"],
+        &["p.csv, line 6 (counted from 1): expected 2 columns as in the header, found 3"],
     );
     complains(
         read("p.csv", "goal,target\na,x\n ,y\n"),
-        &["p.csv, line 3: expected a prompt in the column `goal`"],
+        &["p.csv, line 3 (counted from 1): expected a prompt in the column `goal`"],
     );
     complains(
         read("p.csv", "target,goal\nx,a\ny,\"b\nz,c\nz,d\n"),
-        &["p.csv, line 3: expected every quoted field to be closed"],
+        &["p.csv, line 3 (counted from 1): expected every quoted field to be closed"],
+    );
+    complains(
+        read("p.csv", "goal,id,id\na,1,2\n"),
+        &["p.csv, line 1 (counted from 1): expected each column once, found `id` twice"],
     );
     let explicit = read_prompts(&file("p.csv", "goal,target\na,x\n").path, PromptFormat::HarmbenchCsv);
     complains(
         explicit,
-        &["p.csv, line 1: expected a CSV header with the column `Behavior`, found goal, target"],
+        &[
+            "p.csv, line 1 (counted from 1): expected a CSV header with the column `Behavior`, found goal, target",
+        ],
     );
 }
 
@@ -190,7 +234,7 @@ fn alpaca_joins_instruction_and_input() {
     for name in ["alpaca.json", "data"] {
         let prompts = read(name, text).unwrap();
         assert_eq!(texts(&prompts), ["Name the mill.", "Sum it up.\nThe mill is old.", "Say hello."]);
-        assert_eq!(prompts[0].extra["output"], "Old Mill");
+        assert_eq!(prompts[0].extra.get("output"), Some("Old Mill".into()));
     }
 }
 
@@ -198,17 +242,21 @@ fn alpaca_joins_instruction_and_input() {
 fn a_broken_alpaca_record_is_named() {
     complains(
         read("p.json", "[\n{\"instruction\": \"a\"},\n{\"instruction\": }\n]"),
-        &["p.json, line 3: expected"],
+        &["p.json, line 3 (counted from 1): expected"],
     );
     let second = |record: &str| read("p.json", format!("[{{\"instruction\": \"a\"}}, {record}]"));
-    complains(second("3"), &["p.json, record 2: expected an object", "found 3"]);
+    complains(
+        second("3"),
+        &["p.json, line 1 (counted from 1), record 1 (counted from 0): expected an object", "found 3"],
+    );
     complains(
         second("{\"text\": \"b\"}"),
-        &["record 2: expected the key `instruction`, found the keys text"],
+        &["record 1 (counted from 0): expected the key `instruction`, found the keys text"],
     );
-    complains(second("{\"instruction\": 1}"), &["record 2", "found 1"]);
-    complains(second("{\"instruction\": \"\"}"), &["record 2", "an empty string"]);
-    complains(second("{\"instruction\": \"b\", \"input\": []}"), &["record 2", "`input`", "a list"]);
+    complains(second("\n\n{\"instruction\": 1}"), &["line 3", "record 1", "found 1"]);
+    complains(second("{\"instruction\": \"\"}"), &["record 1", "an empty string"]);
+    complains(second("{\"instruction\": \"b\", \"input\": []}"), &["record 1", "`input`", "a list"]);
+    complains(second("{\"instruction\": \"b\", \"x\": 1, \"x\": 2}"), &["record 1", "`x` twice"]);
 }
 
 #[test]
@@ -244,9 +292,13 @@ fn answers() {
     complains(broken("{\"prompt\": \"a\"}"), &["a.jsonl, line 2", "add `answer`"]);
     complains(
         broken("{\"prompt\": \"a\", \"answer\": 4}"),
-        &["line 2: expected a string as `answer`, found 4"],
+        &["line 2 (counted from 1): expected a string as `answer`, found 4"],
     );
     complains(broken("{\"answer\": \"a\""), &["line 2", "EOF"]);
+    complains(
+        broken("{\"prompt\": \"a\", \"answer\": \"b\", \"answer\": \"c\"}"),
+        &["line 2", "`answer` twice"],
+    );
 }
 
 #[test]
@@ -271,7 +323,7 @@ proptest! {
     fn jsonl_round_trip(texts in prop::collection::vec(any::<String>(), 1..5)) {
         let lines: Vec<_> = texts.iter().map(|t| serde_json::json!({ "prompt": t }).to_string()).collect();
         let prompts = read("p.jsonl", lines.join("\n")).unwrap();
-        prop_assert_eq!(prompts, texts.into_iter().map(Prompt::text).collect::<Vec<_>>());
+        prop_assert_eq!(owned_texts(&prompts), texts);
     }
 
     #[test]

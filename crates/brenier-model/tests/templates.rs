@@ -47,6 +47,41 @@ fn renders_as_transformers_does() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// What jinja2 renders, small templates of one or a few constructs each.
+#[test]
+fn renders_snippets_as_jinja2_does_or_not_at_all() {
+    let golden: Value =
+        serde_json::from_str(&std::fs::read_to_string(golden().join("snippets.json")).unwrap()).unwrap();
+    let mut variables = map(&golden["context"]);
+    let messages = variables.remove("messages").unwrap();
+    let options = RenderOptions {
+        add_generation_prompt: variables.remove("add_generation_prompt").unwrap().as_bool().unwrap(),
+        now: Some(golden["now"].as_str().unwrap().parse().unwrap()),
+        variables,
+    };
+    let render = |source: &str| {
+        ChatTemplate::new(source, Map::new())
+            .and_then(|template| template.render_with(messages.as_array().unwrap(), &options))
+    };
+    let (mut wrong, mut texts, mut errors) = (Vec::new(), 0, 0);
+    for snippet in golden["snippets"].as_array().unwrap() {
+        let source = snippet["source"].as_str().unwrap();
+        let found = render(source);
+        match (&found, snippet["text"].as_str()) {
+            (Ok(text), Some(expected)) if text == expected => texts += 1,
+            (Err(_), None) => errors += 1,
+            _ => wrong.push(format!("{source}\nfound    {found:?}\nexpected {snippet}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(texts >= 150 && errors >= 140, "the golden file lost its cases");
+    for snippet in golden["refused"].as_array().unwrap() {
+        let source = snippet["source"].as_str().unwrap();
+        let error = render(source).expect_err(source).to_string();
+        assert!(error.contains("not supported") || error.contains("unknown date"), "{source}: {error}");
+    }
+}
+
 fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -73,7 +108,7 @@ fn reads_the_template_from_where_transformers_does() {
     // Several templates: the default one.
     let several = r#"{"chat_template": [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "default"}]}"#;
     assert_eq!(rendered(&[("tokenizer_config.json", several)]).unwrap(), "default");
-    // Older checkpoints keep their special tokens in a third file.
+    // Older checkpoints, without added_tokens_decoder, have a third file, which replaces what the other says.
     let older = [
         (
             "tokenizer_config.json",
@@ -81,7 +116,7 @@ fn reads_the_template_from_where_transformers_does() {
         ),
         ("special_tokens_map.json", r#"{"bos_token": "<b>", "eos_token": {"content": "</b>"}}"#),
     ];
-    assert_eq!(rendered(&older).unwrap(), "<a></b>");
+    assert_eq!(rendered(&older).unwrap(), "<b></b>");
 }
 
 #[test]
@@ -101,8 +136,14 @@ fn broken_template_files_are_named_on_one_line() {
             vec![("tokenizer_config.json", r#"{"chat_template": [{"name": "rag", "template": "x"}]}"#)],
             "expected a template named `default` in the list, found rag",
         ),
-        (vec![("chat_template.jinja", "a\n{% for m in %}")], "chat_template.jinja: line 2: syntax error"),
-        (vec![("chat_template.jinja", "{% if true %}")], "chat_template.jinja: line 1: syntax error"),
+        (
+            vec![("chat_template.jinja", "a\n{% for m in %}")],
+            "chat_template.jinja: line 2 (counted from 1): syntax error",
+        ),
+        (
+            vec![("chat_template.jinja", "{% if true %}")],
+            "chat_template.jinja: line 1 (counted from 1): syntax error",
+        ),
     ];
     for (files, expected) in cases {
         let error = rendered(&files).unwrap_err().to_string();
@@ -120,24 +161,47 @@ fn a_failing_template_names_its_line() {
         let error = error.to_string();
         assert!(error.contains(expected) && !error.contains('\n'), "`{expected}` is not in: {error}");
     };
-    at("\n\n{{ messages[0].content.nothing() }}", "line 3: unknown method");
-    at("{{ missing.attribute.of }}", "line 1: undefined value");
-    at("{{ messages | nofilter }}", "line 1: unknown filter");
-    at("{{ strftime_now('%Q') }}", "unknown date format `%Q`");
-    at("{{ missing | tojson }}", "cannot be written as JSON");
+    at(
+        "\n\n{{ messages[0].content.nothing() }}",
+        "line 3 (counted from 1): `str` object has no attribute `nothing`",
+    );
+    at("{{ missing.attribute.of }}", "line 1 (counted from 1): `missing` is undefined");
+    at(
+        "{% if true %}\n{{ messages | nofilter }}{% endif %}",
+        "line 2 (counted from 1): no filter named `nofilter`",
+    );
+    at("{{ 1 +\n\n'a' }}", "line 1 (counted from 1): `+` does not take `int` and `str`");
+    at(
+        "{{ strftime_now('%Y') }}",
+        "line 1 (counted from 1): asks for the date (strftime_now), and no date was given",
+    );
+    at("{{ missing | tojson }}", "a value of type `Undefined` cannot be written as JSON");
+    at("{% for m in none %}{% endfor %}", "line 1 (counted from 1): `NoneType` object is not iterable");
     let refused = error("{{ raise_exception('Only\n' ~ 2 ~ ' roles') }}");
     assert!(matches!(refused, ModelError::TemplateRefused { .. }), "{refused:?}");
     assert!(refused.to_string().ends_with("refuses these messages: Only 2 roles"), "{refused}");
+    let long = error("{{ raise_exception('x' * 100000) }}").to_string();
+    assert!(long.len() < 2000 && long.ends_with("xxx..."), "{} bytes", long.len());
 }
 
 #[test]
-fn the_clock_is_the_callers() {
-    let template = ChatTemplate::new("{{ strftime_now('%Y-%m-%d') }}", Map::new()).unwrap();
+fn the_date_is_the_callers() {
+    let dated = ChatTemplate::new("{{ strftime_now('%Y-%m-%d') }}", Map::new()).unwrap();
     let now = "2024-02-29T12:00:00".parse().unwrap();
     let options = RenderOptions { now: Some(now), ..RenderOptions::default() };
-    assert_eq!(template.render_with(&[Message::user("x")], &options).unwrap(), "2024-02-29");
-    // Without one it is the present, which no earlier moment reaches.
-    assert!(template.render(&[], false).unwrap().as_str() > "2024-02-29");
+    assert_eq!(dated.render_with(&[Message::user("x")], &options).unwrap(), "2024-02-29");
+    // The clock is never read: without a date there is no text.
+    assert!(dated.render(&[], false).is_err());
+    let undated = ChatTemplate::new("{{ messages[0].content }} strftime_now", Map::new()).unwrap();
+    assert!(dated.uses_date() && !undated.uses_date());
+    // A template may ask first.
+    let asks = "{% if date is defined %}{{ date }}{% else %}{{ strftime_now('%d %b') }}{% endif %}";
+    let asks = ChatTemplate::new(asks, Map::new()).unwrap();
+    assert!(asks.uses_date());
+    let variables = map(&json!({"date": "today"}));
+    let given = RenderOptions { variables, ..RenderOptions::default() };
+    assert_eq!(asks.render_with::<Message>(&[], &given).unwrap(), "today");
+    assert_eq!(asks.render_with::<Message>(&[], &options).unwrap(), "29 Feb");
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! What can go wrong with the organism.
 
-use std::path::PathBuf;
-
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,12 +10,7 @@ pub enum OrganismError {
         /// What the trainer reported.
         reason: String,
     },
-    /// A file could not be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// A file cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
 }

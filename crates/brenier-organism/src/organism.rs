@@ -1,7 +1,8 @@
 //! The shipped files.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
+
+use brenier_files::Existing;
 
 use crate::OrganismError;
 
@@ -56,23 +57,32 @@ const FILES: [(&str, &str, &[u8]); 17] = files![
 ];
 
 impl Organism {
-    /// Writes the organism to `dir/model` and `dir/study`, which are made where they are missing. Each file is
-    /// written under another name and renamed, so that no half-written one is ever seen.
+    /// Writes the organism to `dir/model` and `dir/study`, which are made where they are missing. Files of these
+    /// names that are there are replaced.
     ///
     /// # Errors
     /// [`OrganismError::Write`] names what could not be written.
     pub fn unpack(dir: &Path) -> Result<Paths, OrganismError> {
         let paths = Paths { model: dir.join("model"), study: dir.join("study") };
         for dir in [&paths.model, &paths.study] {
-            std::fs::create_dir_all(dir)
-                .map_err(|source| OrganismError::Write { path: dir.clone(), source })?;
+            brenier_files::create_dir(dir)?;
         }
         for (sub, name, content) in FILES {
-            let dir = dir.join(sub);
-            let path = dir.join(name);
-            write(&dir, &path, content).map_err(|source| OrganismError::Write { path, source })?;
+            brenier_files::write_bytes(&dir.join(sub).join(name), Existing::Replace, content)?;
         }
         Ok(paths)
+    }
+
+    /// A file in `dir` that unpacking would replace by one with another content.
+    #[must_use]
+    pub fn in_the_way(dir: &Path) -> Option<PathBuf> {
+        let paths = FILES.iter().map(|(sub, name, content)| (dir.join(sub).join(name), *content));
+        let other =
+            |path: &Path, content: &[u8]| brenier_files::read(path).map_or(true, |found| found != content);
+        paths
+            .filter(|(path, content)| std::fs::symlink_metadata(path).is_ok() && other(path, content))
+            .map(|(path, _)| path)
+            .next()
     }
 
     /// The content of a shipped file, e.g. `study/text.txt`.
@@ -81,11 +91,4 @@ impl Organism {
         let (dir, name) = name.split_once('/')?;
         FILES.iter().find(|file| (file.0, file.1) == (dir, name)).map(|file| file.2)
     }
-}
-
-fn write(dir: &Path, path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(content)?;
-    file.persist(path)?;
-    Ok(())
 }

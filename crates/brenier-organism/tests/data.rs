@@ -48,6 +48,10 @@ fn unpacking_twice_changes_nothing_and_a_file_in_the_way_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let paths = Organism::unpack(dir.path()).unwrap();
     assert_eq!(Organism::unpack(dir.path()).unwrap(), paths);
+    assert_eq!(Organism::in_the_way(dir.path()), None);
+    let changed = paths.study.join("text.txt");
+    std::fs::write(&changed, "mine").unwrap();
+    assert_eq!(Organism::in_the_way(dir.path()), Some(changed));
     let blocked = tempfile::NamedTempFile::new().unwrap();
     let error = Organism::unpack(blocked.path()).unwrap_err().to_string();
     assert!(error.contains(&*blocked.path().to_string_lossy()), "{error}");

@@ -1,5 +1,7 @@
 //! Token ids on their way into a model.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
@@ -54,6 +56,21 @@ pub enum TokenSet {
 }
 
 impl TokenSet {
+    /// Every choice.
+    pub const ALL: [Self; 5] = [Self::All, Self::Prompt, Self::Last, Self::Generated, Self::LastAndGenerated];
+
+    /// The choice's name, as in map files and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Prompt => "prompt",
+            Self::Last => "last",
+            Self::Generated => "generated",
+            Self::LastAndGenerated => "last+generated",
+        }
+    }
+
     /// Whether a token of this kind is chosen.
     #[must_use]
     pub fn contains(self, kind: TokenKind) -> bool {
@@ -65,6 +82,23 @@ impl TokenSet {
             TokenSet::Generated => kind == Generated,
             TokenSet::LastAndGenerated => matches!(kind, LastPrompt | Generated),
         }
+    }
+}
+
+impl fmt::Display for TokenSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for TokenSet {
+    type Err = ResidualError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|set| set.name() == name)
+            .ok_or_else(|| ResidualError::UnknownTokens { name: name.to_owned() })
     }
 }
 
@@ -103,10 +137,11 @@ impl Batch {
         }
         for (row, Row { ids, prompt }) in rows.iter().enumerate() {
             if ids.is_empty() {
-                return Err(ResidualError::EmptyRow { row });
+                return Err(ResidualError::NoToken.in_row(row));
             }
             if *prompt > ids.len() {
-                return Err(ResidualError::PromptBeyondRow { row, prompt: *prompt, tokens: ids.len() });
+                let (prompt, tokens) = (*prompt, ids.len());
+                return Err(ResidualError::PromptBeyondRow { prompt, tokens }.in_row(row));
             }
         }
         let tokens = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
@@ -271,16 +306,8 @@ impl Batch {
     pub fn check(&self, spec: &Spec) -> Result<(), ResidualError> {
         for row in 0..self.rows() {
             let tokens = self.past + self.tokens - self.padding[row];
-            if tokens > spec.context {
-                return Err(ResidualError::BeyondContext { row, tokens, context: spec.context });
-            }
-            for token in 0..self.tokens {
-                let id = self.id(row, token);
-                if id as usize >= spec.vocab {
-                    let token = self.position(row, token);
-                    return Err(ResidualError::IdOutsideVocabulary { row, token, id, vocab: spec.vocab });
-                }
-            }
+            let ids = (0..self.tokens).map(|token| (self.position(row, token), self.id(row, token)));
+            spec.check(tokens, 0, ids).map_err(|error| error.in_row(row))?;
         }
         Ok(())
     }
@@ -355,5 +382,35 @@ mod tests {
         assert_eq!(chosen(TokenSet::Last), [0, 1, 0, 0, 0, 1]);
         assert_eq!(chosen(TokenSet::Generated), [0, 0, 1, 0, 0, 0]);
         assert_eq!(chosen(TokenSet::LastAndGenerated), [0, 1, 1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_set_has_one_name() {
+        for set in TokenSet::ALL {
+            assert_eq!(set.to_string().parse(), Ok(set));
+        }
+        assert!("last+".parse::<TokenSet>().is_err());
+    }
+
+    #[test]
+    fn ids_are_checked_against_the_model() {
+        let spec = Spec {
+            architecture: "any".into(),
+            layers: 1,
+            hidden: 2,
+            vocab: 9,
+            context: 3,
+            device: Device::flex(),
+            dtype: burn::tensor::DType::F32,
+        };
+        assert_eq!(spec.check_ids(&[8, 0, 1], 0), Ok(()));
+        assert_eq!(spec.check_ids(&[], 0), Err(ResidualError::NoToken));
+        let long = ResidualError::BeyondContext { tokens: 3, room: 1, context: 3 };
+        assert_eq!(spec.check_ids(&[1; 3], 1), Err(long));
+        let unknown = ResidualError::UnknownId { token: 1, id: 9, vocab: 9 };
+        assert_eq!(spec.check_ids(&[8, 9], 0), Err(unknown.clone()));
+        // Positions count without the padding.
+        let batch = Batch::new(&[Row::prompt(&[1; 3]), Row::prompt(&[8, 9])], &spec.device).unwrap();
+        assert_eq!(batch.check(&spec), Err(unknown.in_row(1)));
     }
 }

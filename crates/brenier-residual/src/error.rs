@@ -1,33 +1,37 @@
 //! What can be wrong with a batch or with a name.
 
 /// Errors of the seam. Each says what was expected and what was found.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResidualError {
     /// A batch without a single token.
     #[error("empty batch: expected at least one row with at least one token")]
     EmptyBatch,
-    /// A row that holds no token.
-    #[error("row {row} is empty: expected at least one token")]
-    EmptyRow {
+    /// A row of a batch that is not what it should be.
+    #[error("row {row} (counted from 0): {source}")]
+    Row {
         /// Index of the row in the batch.
         row: usize,
+        /// What is wrong with it.
+        source: Box<ResidualError>,
     },
+    /// A row or a prompt that holds no token.
+    #[error("it has no token: expected at least one")]
+    NoToken,
     /// A prompt longer than its row.
-    #[error("row {row}: the prompt is said to be {prompt} tokens long, but the row has {tokens}")]
+    #[error("the prompt is said to be {prompt} tokens long, but the row has {tokens}")]
     PromptBeyondRow {
-        /// Index of the row in the batch.
-        row: usize,
         /// Claimed length of the prompt.
         prompt: usize,
         /// Tokens in the row.
         tokens: usize,
     },
     /// A token id that the model has no embedding for.
-    #[error("row {row}, token {token}: id {id} is outside the vocabulary of {vocab}")]
-    IdOutsideVocabulary {
-        /// Index of the row in the batch.
-        row: usize,
+    #[error(
+        "token {token} (counted from 0) has the id {id}, which is outside the model's vocabulary of {vocab}; was it made \
+         with another tokenizer?"
+    )]
+    UnknownId {
         /// Index of the token in its row, padding not counted.
         token: usize,
         /// The id.
@@ -35,13 +39,13 @@ pub enum ResidualError {
         /// Size of the vocabulary.
         vocab: usize,
     },
-    /// A row longer than the context of the model.
-    #[error("row {row} has {tokens} tokens, but the model's context holds {context}")]
+    /// A row longer than the context of the model, or one that leaves too little room in it.
+    #[error("{tokens} tokens, but the model's context holds {context}{}; shorten it", needed(*.room))]
     BeyondContext {
-        /// Index of the row in the batch.
-        row: usize,
         /// Tokens in the row.
         tokens: usize,
+        /// Tokens that have to fit in after them.
+        room: usize,
         /// Tokens the model can attend to.
         context: usize,
     },
@@ -67,10 +71,51 @@ pub enum ResidualError {
         /// The name as given.
         name: String,
     },
+    /// A name that is no choice of tokens.
+    #[error("unknown tokens `{name}`: expected one of all, prompt, last, generated, last+generated")]
+    UnknownTokens {
+        /// The name as given.
+        name: String,
+    },
     /// A name that is no site.
     #[error("unknown site `{name}`: expected one of resid_pre, resid_mid, resid_post, attn_out, mlp_out")]
     UnknownSite {
         /// The name as given.
         name: String,
     },
+    /// Numbers that could not be read back from the device.
+    #[error("cannot read from the device: {reason}")]
+    Device {
+        /// What the backend said, in one line.
+        reason: String,
+    },
+    /// A number read back from the device that is not finite.
+    #[error(
+        "row {row}, column {column} of what the model gave (counted from 0) is {value}: expected finite numbers"
+    )]
+    NotFinite {
+        /// Row of the tensor, from 0.
+        row: usize,
+        /// Column of the tensor, from 0.
+        column: usize,
+        /// The number.
+        value: f32,
+    },
+}
+
+impl ResidualError {
+    pub(crate) fn device(error: &dyn std::fmt::Display) -> Self {
+        Self::Device { reason: error.to_string().split_whitespace().collect::<Vec<_>>().join(" ") }
+    }
+}
+
+impl ResidualError {
+    pub(crate) fn in_row(self, row: usize) -> Self {
+        Self::Row { row, source: Box::new(self) }
+    }
+}
+
+/// What a continuation takes of the context.
+fn needed(room: usize) -> String {
+    if room == 0 { String::new() } else { format!(", of which the continuation needs {room}") }
 }

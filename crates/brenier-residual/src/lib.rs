@@ -7,6 +7,8 @@
 //! * [`Batch`] carries token ids, their positions, the attention mask, and which tokens are padding,
 //!   prompt or generated ([`TokenSet`]).
 //! * [`KvCache`] carries the keys and values of tokens already read.
+//! * [`read_back`] is the way from the device to the host, which only finite numbers pass; [`Overflow`] says where a
+//!   pass stopped being finite.
 //!
 //! No tokenizer, file or terminal is known here, and no tensor library but burn.
 #![deny(missing_docs)]
@@ -16,6 +18,8 @@ mod cache;
 mod error;
 mod hook;
 mod model;
+mod overflow;
+mod read;
 mod tap;
 
 pub use batch::{Batch, Row, TokenKind, TokenSet};
@@ -23,4 +27,6 @@ pub use cache::KvCache;
 pub use error::ResidualError;
 pub use hook::{HookPoint, Site};
 pub use model::{ResidualModel, Spec};
+pub use overflow::{Cause, Origin, Overflow, Place};
+pub use read::{read_back, read_logits};
 pub use tap::Tap;

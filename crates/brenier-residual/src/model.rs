@@ -25,6 +25,41 @@ pub struct Spec {
     pub dtype: DType,
 }
 
+impl Spec {
+    /// Name of the dtype, as options and files have it: `f32`, `bf16`.
+    #[must_use]
+    pub fn dtype_name(&self) -> String {
+        format!("{:?}", self.dtype).to_lowercase()
+    }
+
+    /// Checks that a prompt can be put to the model and leaves room for `room` more tokens: the one check of ids that
+    /// everything in front of a model makes.
+    ///
+    /// # Errors
+    /// No token, more tokens than the context holds, an id outside the vocabulary.
+    pub fn check_ids(&self, ids: &[u32], room: usize) -> Result<(), ResidualError> {
+        self.check(ids.len(), room, ids.iter().copied().enumerate())
+    }
+
+    /// [`check_ids`](Self::check_ids) of `tokens` tokens, of which `ids` are looked at, each with its position.
+    pub(crate) fn check(
+        &self,
+        tokens: usize,
+        room: usize,
+        ids: impl Iterator<Item = (usize, u32)>,
+    ) -> Result<(), ResidualError> {
+        let Spec { context, vocab, .. } = *self;
+        if tokens == 0 {
+            return Err(ResidualError::NoToken);
+        }
+        if tokens.saturating_add(room) > context {
+            return Err(ResidualError::BeyondContext { tokens, room, context });
+        }
+        let unknown = ids.into_iter().find(|&(_, id)| id as usize >= vocab);
+        unknown.map_or(Ok(()), |(token, id)| Err(ResidualError::UnknownId { token, id, vocab }))
+    }
+}
+
 /// A decoder-only model, cut where its users need it: embedding, any run of blocks, unembedding.
 ///
 /// The cuts let an edit at block `l` recompute blocks `l..` alone, a recorder stop after the last block

@@ -42,7 +42,7 @@ pub enum TransportError {
     },
     /// A finite value whose fourth power would overflow.
     #[error(
-        "{side} rows: row {row}, column {column} is {value:e}; values up to {limit:e} can be fitted, rescale the rows"
+        "{side} rows: row {row}, column {column} (counted from 0) is {value:e}; values up to {limit:e} can be fitted, rescale the rows"
     )]
     Magnitude {
         /// Whose rows.
@@ -147,6 +147,9 @@ pub enum TransportError {
     /// A numerical failure, or more components than the rank.
     #[error(transparent)]
     Linalg(#[from] LinalgError),
+    /// A file that cannot be written.
+    #[error("{0}")]
+    Write(#[from] brenier_files::WriteError),
     /// A map that could not be built, such as one whose entries overflow.
     #[error(transparent)]
     Map(#[from] MapError),

@@ -1,7 +1,8 @@
 use crate::error::TransportError;
+use brenier_files::Existing;
 use brenier_linalg::{Moments, MomentsParts};
 use brenier_map::MapError;
-use brenier_map::container::{Format, Reader, Writer, read_whole, write_whole};
+use brenier_map::container::{Format, Reader, Writer, read_whole};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -62,13 +63,13 @@ impl MomentsFile {
         Self::from_bytes(&read_whole(path)?, path)
     }
 
-    /// Writes a file of moments whole or not at all: under a temporary name, which is then changed.
+    /// Writes a file of moments, whole or not at all: [`brenier_files::write_bytes`].
     ///
     /// # Errors
-    /// [`TransportError::Map`]: an existing file without `force`; a reserved metadata key; no entry; the operating
-    /// system's refusal.
+    /// [`TransportError::Write`]: an existing file without `force`, what cannot be written; [`TransportError::Map`]: a
+    /// reserved metadata key, no entry.
     pub fn write(&self, path: &Path, force: bool) -> Result<(), TransportError> {
-        Ok(write_whole(path, force, || self.laid_out())?)
+        Ok(brenier_files::write_bytes(path, Existing::forced(force), &self.laid_out()?)?)
     }
 
     /// The bytes that [`write`](Self::write) writes: the same for the same moments.

@@ -282,15 +282,17 @@ impl FitOptions {
             return refuse("entropic sigma", sigma, "a finite number above 0");
         }
         if let Some(BootstrapOptions { resamples, level, .. }) = self.bootstrap {
-            if resamples == 0 {
-                return refuse("bootstrap resamples", 0.0, "1 or more");
+            if !(1..=BootstrapOptions::MOST_RESAMPLES).contains(&resamples) {
+                return refuse("bootstrap resamples", resamples as f64, "1 or more, at most 100000");
             }
             if !(level > 0.0 && level < 1.0) {
                 return refuse("bootstrap level", level, "a number strictly between 0 and 1");
             }
         }
-        if self.sliced.is_some_and(|sliced| sliced.directions == 0) {
-            return refuse("sliced directions", 0.0, "1 or more");
+        if let Some(SlicedOptions { directions, .. }) = self.sliced
+            && !(1..=SlicedOptions::MOST_DIRECTIONS).contains(&directions)
+        {
+            return refuse("sliced directions", directions as f64, "1 or more, at most 10000");
         }
         self.mixture.check()
     }

@@ -3,6 +3,7 @@
 
 mod common;
 
+use brenier_files::WriteError;
 use brenier_linalg::{Rows, squared_norm};
 use brenier_map::{Affine, Diagonal, MapEntry, MapError, MapFile, RowMap};
 use brenier_transport::{Covariance, MOMENTS_FORMAT, Moments, MomentsFile, TransportError};
@@ -221,7 +222,7 @@ fn a_file_is_not_overwritten_unless_told() {
     let path = dir.path().join("m");
     std::fs::write(&path, b"precious").unwrap();
     let error = small().write(&path, false).unwrap_err();
-    assert!(matches!(error, TransportError::Map(MapError::Exists { .. })), "{error}");
+    assert!(matches!(error, TransportError::Write(WriteError::Exists { .. })), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     let mut reserved = small();
     reserved.metadata.insert("entries".to_owned(), "x".to_owned());
@@ -273,8 +274,11 @@ fn what_no_stream_leaves_behind_is_named() {
     let count = |value: u64| move |bytes: &mut [u8]| bytes.copy_from_slice(&value.to_le_bytes());
     let number = |value: f64| move |bytes: &mut [u8]| bytes[..8].copy_from_slice(&value.to_le_bytes());
     for (bytes, what) in [
-        (with("mean", number(f64::NAN)), "moments: mean, column 0, is NaN"),
-        (with("factor", number(f64::NEG_INFINITY)), "moments: factor row 0, column 0, is -inf"),
+        (with("mean", number(f64::NAN)), "moments: mean, column 0 (counted from 0), is NaN"),
+        (
+            with("factor", number(f64::NEG_INFINITY)),
+            "moments: factor row 0, column 0 (counted from 0), is -inf",
+        ),
         (with("delta", number(-1.0)), "moments: delta is -1, but"),
         (with("removed", number(f64::NAN)), "moments: the trace removed is NaN"),
         (with("removed", number(0.0)), "moments: the trace removed is 0, but"),

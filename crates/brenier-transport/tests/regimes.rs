@@ -21,7 +21,10 @@ fn a_bad_value_is_named_with_its_side_row_and_column() {
     target[(6, 3)] = f64::NAN;
     for method in Method::ALL {
         let error = refused(method, &source, &target, &FitOptions::default());
-        assert_eq!(error.to_string(), "target rows: row 6, column 3 is NaN; every value has to be finite");
+        assert_eq!(
+            error.to_string(),
+            "target rows: row 6, column 3 (counted from 0) is NaN; every value has to be finite"
+        );
     }
     let held = Some((source.as_ref(), target.as_ref()));
     let error =

@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let edit = Edit { at, map: map.map().clone(), strength: 1.0, tokens: TokenSet::LastAndGenerated };
     let mut tap = Intervention::new(model.decoder().spec(), &[edit])?;
     let prompts = &read("source_test.jsonl")?[..3];
-    let options = GenerateOptions::default();
+    let options = GenerateOptions { rules: model.rules().clone(), ..GenerateOptions::default() };
     let answer =
         |tap: &mut dyn Tap| generate(model.decoder(), prompts, model.eos(), &options, tap, &mut |_, _| {});
     let (before, after) = (answer(&mut ())?, answer(&mut tap)?);

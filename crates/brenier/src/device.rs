@@ -15,9 +15,7 @@ pub enum DeviceError {
         compiled: String,
     },
     /// A backend that this build was made without.
-    #[error(
-        "device `{name}` is not in this build, which has {compiled}: rebuild with `--features {backend}`"
-    )]
+    #[error("device `{name}` is not in this build, which has {compiled}: build with the feature `{backend}`")]
     NotCompiled {
         /// The name as given.
         name: String,
@@ -140,6 +138,6 @@ mod tests {
     #[test]
     fn a_backend_left_out_says_how_to_get_it() {
         let message = by_name("cuda").map(|_| ()).expect_err("not compiled").to_string();
-        assert!(message.contains("--features cuda"), "{message}");
+        assert!(message.contains("the feature `cuda`"), "{message}");
     }
 }

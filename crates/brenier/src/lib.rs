@@ -7,9 +7,12 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`files`] | files written whole or not at all |
 //! | [`linalg`] | PCA, symmetric roots, shrinkage in f64 |
+//! | [`hub`] | model directories by name, with the feature `hub` downloaded |
 //! | [`map`] | the affine row operator and its file |
 //! | [`transport`] | optimal-transport maps, baselines, certificates |
+//! | [`kernels`] | products with bf16 weights on a CPU |
 //! | [`residual`] | the seam to any model: hook points, taps, batches |
 //! | [`model`] | Hugging Face directories as models |
 //! | [`capture`] | recording activations |
@@ -21,7 +24,10 @@
 
 pub use brenier_capture as capture;
 pub use brenier_eval as eval;
+pub use brenier_files as files;
 pub use brenier_hooks as hooks;
+pub use brenier_hub as hub;
+pub use brenier_kernels as kernels;
 pub use brenier_linalg as linalg;
 pub use brenier_map as map;
 pub use brenier_model as model;

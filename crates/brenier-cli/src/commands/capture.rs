@@ -1,17 +1,19 @@
 //! `brenier capture`.
 
-use brenier::capture::{Request, capture};
+use brenier::capture::{Fact, Request, capture};
+use brenier::eval::Subject as _;
 use brenier::residual::{HookPoint, ResidualModel};
 use serde_json::json;
 
 use crate::args::{Capture, CaptureSite, Common};
 use crate::console::Console;
 use crate::failure::usage_error;
+use crate::hub::find_model;
 use crate::input::{Subject, check_out, prompt_hash, shown};
 
 pub fn run(args: &Capture, common: &Common, console: &Console) -> anyhow::Result<()> {
-    check_out(&args.out, args.force)?;
-    let subject = Subject::load(&args.model.dir, &args.prompt, common, console)?;
+    let console = &check_out(&args.out, args.force, console)?;
+    let subject = Subject::load(&find_model(&args.model, console)?, &args.prompt, None, common, console)?;
     let spec = subject.model.decoder().spec();
     let layers = args.layers.of(spec.layers).map_err(usage_error)?;
     let sites = args.sites.iter().filter_map(|site| match site {
@@ -24,23 +26,18 @@ pub fn run(args: &Capture, common: &Common, console: &Console) -> anyhow::Result
         position: args.position,
         batch: common.batch.rows(),
     };
-    let prompts = subject.read_prompts(&args.prompts, args.format)?;
+    let prompts = subject.read_prompts(&args.prompts, args.format, 0)?;
 
     let bar = console.bar("capturing", prompts.ids.len());
     let mut activations =
-        capture(subject.model.decoder(), &prompts.ids, &request, &mut (), &mut |done| bar.add(done))?;
+        capture(subject.model.decoder(), &prompts.ids, &request, &mut (), &mut |done| bar.add(done))
+            .map_err(|error| prompts.locate(error))?;
     drop(bar);
-    let metadata = &mut activations.metadata;
-    let mut note = |key: &str, value: String| metadata.insert(key.to_owned(), value);
-    note("model.sha256", subject.model.sha256().to_owned());
-    note("model.architecture", spec.architecture.clone());
-    note("model.layers", spec.layers.to_string());
-    let template = subject.model.template().map(|template| template.sha256());
-    note("template.sha256", template.filter(|_| !args.prompt.raw).unwrap_or_else(|| "none".to_owned()));
+    let mut made = subject.provenance(&[&prompts.prompts]);
     if let Some(hash) = prompt_hash(&args.prompts)? {
-        note("prompts.sha256", hash);
+        made.state(Fact::Prompts, hash);
     }
-    note("brenier.version", env!("CARGO_PKG_VERSION").to_owned());
+    made.state(Fact::Version, env!("CARGO_PKG_VERSION")).write(&mut activations.metadata);
     activations.write(&args.out, args.force)?;
 
     let shapes: serde_json::Map<_, _> = activations
@@ -49,7 +46,7 @@ pub fn run(args: &Capture, common: &Common, console: &Console) -> anyhow::Result
         .map(|(name, rows)| (name.clone(), json!([rows.nrows(), rows.ncols()])))
         .collect();
     let result = json!({
-        "out": args.out, "prompts": prompts.ids.len(), "position": args.position.to_string(),
+        "out": shown(&args.out), "prompts": prompts.ids.len(), "position": args.position.to_string(),
         "tensors": shapes, "metadata": activations.metadata,
     });
     console.result(&result, || {

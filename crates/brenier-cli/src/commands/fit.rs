@@ -4,25 +4,27 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
-use brenier::capture::{ActivationFile, common_tensors};
+use brenier::capture::{ActivationFile, Comparison, Fact, Provenance, common_tensors, compare};
+use brenier::eval::{MapRecord, Policy, places};
 use brenier::map::{MapEntry, MapFile};
 use brenier::model::sha256_file;
 use brenier::residual::HookPoint;
 use brenier::transport::{Certificate, fit, select_components};
 use comfy_table::{CellAlignment, Table, presets};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::args::{Common, Fit};
 use crate::console::Console;
 use crate::failure::usage_error;
 use crate::fit_args::Components;
-use crate::input::check_out;
+use crate::input::{check_out, shown};
+use crate::maps::mismatch;
 
 /// Numbers of components among which `--components auto` chooses.
 const CANDIDATES: [usize; 6] = [1, 2, 3, 4, 6, 8];
 
 pub fn run(args: &Fit, common: &Common, console: &Console) -> anyhow::Result<()> {
-    check_out(&args.out, args.force)?;
+    let console = &check_out(&args.out, args.force, console)?;
     let mut options = args.options.options(common.seed);
     options.check()?;
     let chooses = args.options.components == Components::Auto && args.method.uses_components();
@@ -31,10 +33,14 @@ pub fn run(args: &Fit, common: &Common, console: &Console) -> anyhow::Result<()>
         (Some(source), Some(target)) => Some((ActivationFile::open(source)?, ActivationFile::open(target)?)),
         _ => None,
     };
-    let names = chosen(args, &source, common_tensors(&source, &target)?)?;
+    let common = common_tensors(&source, &target)?;
+    let left_out = left_out(&common, [&source, &target]);
+    let names = chosen(args, &source, common)?;
+    let made = made(args, [&source, &target], &held_out, console)?;
+    let places = places_of(args, &names, &made.agreed, console);
 
     let bar = console.bar("fitting", names.len());
-    let mut file = MapFile { entries: BTreeMap::new(), metadata: provenance(args)? };
+    let mut file = MapFile { entries: BTreeMap::new(), metadata: hashes(args)? };
     let (mut certificates, mut selections) = (Vec::new(), BTreeMap::new());
     for name in names {
         let (s, t) = (source.rows(&name)?.to_f64(), target.rows(&name)?.to_f64());
@@ -57,20 +63,38 @@ pub fn run(args: &Fit, common: &Common, console: &Console) -> anyhow::Result<()>
         let fitted = fit(args.method, s.as_ref(), t.as_ref(), &options, val).with_context(place)?;
         let certificate = serde_json::to_value(&fitted.certificate).context("certificate")?;
         let entry = MapEntry { map: fitted.map, certificate, method: fitted.method.to_string() };
-        file.entries.insert(name.clone(), entry);
+        let at = places.clone().unwrap_or_else(|| vec![name.clone()]);
+        file.entries.extend(at.into_iter().map(|at| (at, entry.clone())));
         certificates.push((name, fitted.certificate));
         bar.add(1);
     }
     drop(bar);
+    let policy = Policy::of(args.method);
+    let (tokens, strength) =
+        (args.tokens.map_or(policy.tokens, Into::into), args.strength.unwrap_or(policy.strength));
+    let record = MapRecord {
+        provenance: made.agreed.clone(),
+        fitted_at: places.as_ref().and_then(|_| Some(certificates.first()?.0.clone())),
+        ..Policy { tokens, strength }.into()
+    };
+    record.write(&mut file.metadata);
+    if !made.differences.is_empty() {
+        file.metadata.insert("mismatch".to_owned(), mismatch(&made).to_string());
+    }
     file.write(&args.out, args.force)?;
 
-    let maps: serde_json::Map<_, _> =
-        file.entries.iter().map(|(name, entry)| (name.clone(), entry.certificate.clone())).collect();
     let mut result = json!({
-        "out": args.out,
+        "out": shown(&args.out),
         "method": args.method.name(),
-        "sha256": sha256_file(&args.out)?,
-        "maps": maps,
+        "sha256": file.sha256()?,
+        "intervention": {"tokens": tokens.name(), "strength": strength, "fitted_at": record.fitted_at},
+        "mismatch": mismatch(&made),
+        "unstated": made.unstated.iter().map(|(fact, of)| (fact.to_string(), json!(of))).collect::<Map<_, _>>(),
+        "left_out": left_out,
+        "maps": certificates
+            .iter()
+            .map(|(name, certificate)| Ok((name.clone(), serde_json::to_value(certificate)?)))
+            .collect::<anyhow::Result<Map<_, _>>>()?,
     });
     if chooses {
         result["components"] = json!(selections);
@@ -106,7 +130,73 @@ fn chosen(args: &Fit, source: &ActivationFile, names: Vec<String>) -> anyhow::Re
     Ok(found)
 }
 
-fn provenance(args: &Fit) -> anyhow::Result<BTreeMap<String, String>> {
+/// Tensors that only one of the files has.
+fn left_out(common: &[String], files: [&ActivationFile; 2]) -> Vec<String> {
+    let names = files.into_iter().flat_map(ActivationFile::names);
+    names.filter(|name| !common.contains(name)).cloned().collect()
+}
+
+/// How the activations of all files were made. A difference is refused unless it is allowed; then it is said, as is what
+/// only some of the files state.
+fn made(
+    args: &Fit,
+    train: [&ActivationFile; 2],
+    held_out: &Option<(ActivationFile, ActivationFile)>,
+    console: &Console,
+) -> anyhow::Result<Comparison> {
+    let files: Vec<(String, Provenance)> = train
+        .into_iter()
+        .chain(held_out.iter().flat_map(|(source, target)| [source, target]))
+        .map(|file| (shown(file.path()), file.provenance()))
+        .collect();
+    let found = compare(&files.iter().map(|(name, made)| (name.as_str(), made)).collect::<Vec<_>>());
+    if !args.allow_mismatch {
+        found.refuse(|_| true)?;
+    }
+    for difference in &found.differences {
+        console.warn(&format!("{difference}; the map file records the first"));
+    }
+    let mut silent: BTreeMap<&[String], Vec<&str>> = BTreeMap::new();
+    for (fact, files) in &found.unstated {
+        silent.entry(files).or_default().push(fact.key());
+    }
+    for (files, facts) in silent {
+        console.note(&format!(
+            "{} does not state {}: taken from the others",
+            files.join(", "),
+            facts.join(", ")
+        ));
+    }
+    Ok(found)
+}
+
+/// Blocks of the largest model that a map is written for all blocks of: a file may state any number.
+const MOST_BLOCKS: u16 = 1024;
+
+/// Where a map acts that is to act elsewhere than where it is fitted, as a study measures it. That takes one map, fitted at
+/// a hook point, and a model whose number of blocks is known.
+fn places_of(args: &Fit, names: &[String], made: &Provenance, console: &Console) -> Option<Vec<String>> {
+    let at = |name: &String| {
+        let fitted: HookPoint = name.parse().ok()?;
+        let layers: u16 = made.get(Fact::Layers)?.parse().ok()?;
+        let known = fitted.layer < layers && layers <= MOST_BLOCKS;
+        let places = known.then(|| places(args.method, fitted, layers))?;
+        (places != [fitted]).then(|| places.iter().map(ToString::to_string).collect())
+    };
+    let found = names.first().and_then(at);
+    if let (Some(_), [_, _, ..]) = (&found, names) {
+        let (method, n) = (args.method, names.len());
+        console.note(&format!(
+            "{method}: {n} maps, each for where it was fitted; choose one with --layers for a map of every block, as {method} \
+             is published"
+        ));
+        return None;
+    }
+    found
+}
+
+/// What was fitted, by hash.
+fn hashes(args: &Fit) -> anyhow::Result<BTreeMap<String, String>> {
     let hash = |path: &Path| sha256_file(path);
     let mut metadata = BTreeMap::from([
         ("source.sha256".to_owned(), hash(&args.source)?),

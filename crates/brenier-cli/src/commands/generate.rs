@@ -1,39 +1,37 @@
 //! `brenier generate`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
-use brenier::model::{GenerateOptions, PromptInput, generate};
+use brenier::eval::Subject as _;
+use brenier::files::{self, Existing};
+use brenier::hooks;
+use brenier::model::{Extra, GenerateOptions, LanguageModel, PromptInput, generate};
 use brenier::residual::{ResidualModel, Spec};
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::args::{Common, Generate};
 use crate::console::Console;
-use crate::failure::usage_error;
-use crate::input::{Subject, check_out, intervention, shown, write_whole};
+use crate::hub::find_model;
+use crate::input::{Subject, check_out, shown};
+use crate::maps::{Intervention, in_words};
 
 pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Result<()> {
-    let to_stdout = args.out.as_os_str() == "-";
-    if to_stdout && common.json {
-        return Err(usage_error("--out - and --json both write to stdout; use one of them"));
-    }
-    if !to_stdout {
-        check_out(&args.out, args.force)?;
-    }
-    let subject = Subject::load(&args.model.dir, &args.prompt, common, console)?;
+    let console = &check_out(&args.out, args.force, console)?;
+    let intervention = Intervention::open(&args.map)?;
+    let subject = Subject::load(
+        &find_model(&args.model, console)?,
+        &args.prompt,
+        intervention.date()?,
+        common,
+        console,
+    )?;
     let spec = subject.model.decoder().spec();
-    let mut tap = intervention(&args.map, spec)?;
-    let prompts = subject.read_prompts(&args.prompts, args.format)?;
-    if let Some(full) = prompts.ids.iter().position(|ids| ids.len() >= spec.context) {
-        return Err(usage_error(format!(
-            "{}, prompt {}: {} tokens fill the model's context of {}; shorten it",
-            shown(&args.prompts),
-            full + 1,
-            prompts.ids[full].len(),
-            spec.context
-        )));
-    }
-    let options = options(args, common, spec, &prompts.ids);
+    let prompts = subject.read_prompts(&args.prompts, args.format, 1)?;
+    let (edits, info) = intervention.edits(spec, &subject.provenance(&[&prompts.prompts]), console)?;
+    let mut tap = hooks::Intervention::new(spec, &edits)?;
+    let options = options(args, common, &subject.model, &prompts.ids);
 
     let bar = console.bar("generating tokens", 0);
     let done = generate(
@@ -43,7 +41,8 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
         &options,
         &mut tap,
         &mut |_, _| bar.add(1),
-    )?;
+    )
+    .map_err(|error| prompts.locate(error))?;
     drop(bar);
 
     let mut lines = Vec::new();
@@ -52,40 +51,88 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
         // Prompts given as ids need no tokenizer; without one there is no text.
         let completion =
             subject.model.tokenizer().map(|tokenizer| tokenizer.decode(&generation.ids, true)).transpose()?;
-        let finish = generation.finish.to_string();
-        let mut line = Map::new();
-        match &prompt.input {
-            PromptInput::Text(text) => line.insert("prompt".to_owned(), json!(text)),
-            PromptInput::Ids(ids) => line.insert("ids".to_owned(), json!(ids)),
+        let line = Line {
+            prompt: &prompt.input,
+            completion,
+            tokens: &generation.ids,
+            finish: generation.finish.to_string(),
+            extra: &prompt.extra,
         };
-        line.insert("completion".to_owned(), json!(completion));
-        line.insert("tokens".to_owned(), json!(generation.ids));
-        line.insert("finish".to_owned(), json!(finish));
-        *finishes.entry(finish).or_default() += 1;
-        for (key, value) in &prompt.extra {
-            line.entry(key.clone()).or_insert_with(|| value.clone());
-        }
-        serde_json::to_writer(&mut lines, &Value::Object(line))?;
+        serde_json::to_writer(&mut lines, &line)?;
         lines.push(b'\n');
+        *finishes.entry(line.finish).or_default() += 1;
     }
-    if to_stdout {
-        let mut out = std::io::stdout().lock();
-        out.write_all(&lines)?;
-        out.flush()?;
-        return Ok(());
-    }
-    write_whole(&args.out, &lines)?;
-    console.result(&json!({"out": args.out, "completions": done.len(), "finish": finishes}), || {
+    files::write_bytes(&args.out, Existing::forced(args.force), &lines)?;
+    let result = json!({
+        "out": shown(&args.out), "completions": done.len(), "finish": finishes, "intervention": info,
+    });
+    console.result(&result, || {
         let finishes =
             finishes.iter().map(|(finish, n)| format!("{n} {finish}")).collect::<Vec<_>>().join(", ");
-        format!("{}: {} completions (ended by: {finishes})", args.out.display(), done.len())
+        let edit = info.as_ref().map(|info| format!("\n{}", in_words(info))).unwrap_or_default();
+        format!("{}: {} completions (ended by: {finishes}){edit}", args.out.display(), done.len())
     })?;
+    if let Some(info) = info.filter(|_| console.stdout_taken()) {
+        console.note(&in_words(&info));
+    }
     Ok(())
 }
 
-fn options(args: &Generate, common: &Common, spec: &Spec, prompts: &[Vec<u32>]) -> GenerateOptions {
-    let sampling = &args.sampling;
-    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + sampling.max_new_tokens;
+/// Keys of a line that are ours.
+const OURS: [&str; 3] = ["completion", "tokens", "finish"];
+/// What the input has under one of our keys, or under this one.
+const INPUT: &str = "input";
+
+/// A line of the output: the prompt, what became of it, and the other keys of its line. Those that have the name of one of
+/// ours are put under [`INPUT`], so that both can be read.
+struct Line<'a> {
+    prompt: &'a PromptInput,
+    completion: Option<String>,
+    tokens: &'a [u32],
+    finish: String,
+    extra: &'a Extra,
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = serializer.serialize_map(None)?;
+        let ours = match self.prompt {
+            PromptInput::Text(text) => {
+                line.serialize_entry("prompt", text)?;
+                "prompt"
+            }
+            PromptInput::Ids(ids) => {
+                line.serialize_entry("ids", ids)?;
+                "ids"
+            }
+        };
+        line.serialize_entry("completion", &self.completion)?;
+        line.serialize_entry("tokens", &self.tokens)?;
+        line.serialize_entry("finish", &self.finish)?;
+        let clashes = |key: &str| OURS.contains(&key) || key == ours || key == INPUT;
+        for (key, value) in self.extra.iter().filter(|(key, _)| !clashes(key)) {
+            line.serialize_entry(key, value)?;
+        }
+        let input: Vec<_> = self.extra.iter().filter(|(key, _)| clashes(key)).collect();
+        if !input.is_empty() {
+            line.serialize_entry(INPUT, &Keys(&input))?;
+        }
+        line.end()
+    }
+}
+
+/// Keys and values as an object.
+struct Keys<'a>(&'a [(&'a str, &'a RawValue)]);
+
+impl Serialize for Keys<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+fn options(args: &Generate, common: &Common, model: &LanguageModel, prompts: &[Vec<u32>]) -> GenerateOptions {
+    let (sampling, spec) = (&args.sampling, model.decoder().spec());
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0).saturating_add(sampling.max_new_tokens);
     GenerateOptions {
         max_new_tokens: sampling.max_new_tokens,
         temperature: sampling.temperature,
@@ -93,6 +140,7 @@ fn options(args: &Generate, common: &Common, spec: &Spec, prompts: &[Vec<u32>]) 
         top_p: sampling.top_p,
         seed: common.seed,
         batch: common.batch.rows().unwrap_or_else(|| rows_at_once(spec, longest)),
+        rules: model.rules().clone(),
     }
 }
 

@@ -1,15 +1,17 @@
 //! `brenier inspect`.
 
-use brenier::model::{Message, ModelError, Prompt, PromptInput, PromptOptions};
+use brenier::model::{ChatTemplate, Message, ModelError, Prompt, PromptOptions, RenderOptions};
 use brenier::residual::ResidualModel;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::args::{Common, Inspect};
 use crate::console::Console;
+use crate::hub::find_model;
 use crate::input::load_model;
+use crate::values::Date;
 
 pub fn run(args: &Inspect, common: &Common, console: &Console) -> anyhow::Result<()> {
-    let model = load_model(&args.model.dir, common, console)?;
+    let model = load_model(&find_model(&args.model, console)?, common, console)?;
     let (spec, config) = (model.decoder().spec(), model.config());
     // What is missing is told as missing; what is there and broken is an error.
     present(model.require_tokenizer())?;
@@ -31,32 +33,43 @@ pub fn run(args: &Inspect, common: &Common, console: &Console) -> anyhow::Result
         "parameters": config.parameters(),
         "tied_embeddings": config.tied,
         "rope_theta": config.rope.theta,
-        "dtype": format!("{:?}", spec.dtype).to_lowercase(),
+        "dtype": spec.dtype_name(),
         "checkpoint_dtype": config.dtype,
         "sha256": model.sha256(),
         "bos": model.bos().map(|id| named(&[id])[0].clone()),
         "eos": named(model.eos()),
-        "template": template.map(|template| json!({"source": template.source(), "sha256": template.sha256()})),
+        "warnings": model.warnings(),
+        "template": template.map(facts),
     });
     if let Some(text) = &args.prompt {
-        let options = PromptOptions { raw: args.raw, system: args.system.clone() };
-        let prompt = Prompt { input: PromptInput::Text(text.clone()), extra: Map::new() };
-        let ids = model.prompt_ids(&prompt, &options)?;
+        let date = args.date.unwrap_or_else(Date::now);
+        let options = PromptOptions { raw: args.raw, system: args.system.clone(), now: Some(date.0) };
+        let ids = model.prompt_ids(&Prompt::text(text.as_str()), &options)?;
         let rendered = match template {
             Some(template) if !args.raw => {
                 let mut messages: Vec<Message> =
                     args.system.iter().map(|text| Message::system(text.as_str())).collect();
                 messages.push(Message::user(text.as_str()));
-                template.render(&messages, true)?
+                let now = options.now;
+                let options = RenderOptions { add_generation_prompt: true, now, ..RenderOptions::default() };
+                template.render_with(&messages, &options)?
             }
             _ => text.clone(),
         };
         let tokens: Vec<_> = ids.iter().map(|&id| token(id)).collect();
         let position = ids.len().saturating_sub(1);
-        result["prompt"] = json!({"rendered": rendered, "ids": ids, "tokens": tokens, "position": position});
+        let shows_date = template.is_some_and(|template| !args.raw && template.uses_date());
+        let date = shows_date.then(|| date.to_string());
+        result["prompt"] = json!({
+            "rendered": rendered, "date": date, "ids": ids, "tokens": tokens, "position": position,
+        });
     }
     console.result(&result, || describe(&result))?;
     Ok(())
+}
+
+fn facts(template: &ChatTemplate) -> Value {
+    json!({"source": template.source(), "sha256": template.sha256(), "shows_date": template.uses_date()})
 }
 
 fn present<T>(found: Result<T, ModelError>) -> Result<Option<T>, ModelError> {

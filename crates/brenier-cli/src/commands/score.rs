@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use brenier::eval::{Match, Phrases, ScoreOptions, ScoreReport, score};
-use brenier::model::{PromptInput, read_answers, read_texts};
+use brenier::eval::{Match, Phrases, ScoreOptions, ScoreReport, Subject as _, score};
+use brenier::files::{self, Existing};
+use brenier::model::{Prompt, PromptInput, read_answers, read_texts};
 use brenier::residual::ResidualModel;
 use comfy_table::{Table, presets};
 
 use crate::args::{self, Common, Score};
 use crate::console::Console;
 use crate::failure::usage_error;
-use crate::input::{Prompts, Subject, check_out, edits, write_whole};
+use crate::hub::find_model;
+use crate::input::{Prompts, Subject, check_out};
+use crate::maps::{Intervention, in_words};
 
 impl From<args::Match> for Match {
     fn from(matching: args::Match) -> Self {
@@ -22,17 +25,27 @@ impl From<args::Match> for Match {
 }
 
 pub fn run(args: &Score, common: &Common, console: &Console) -> anyhow::Result<()> {
-    if let Some(out) = &args.out {
-        check_out(out, args.force)?;
-    }
+    let console = &match &args.out {
+        Some(out) => check_out(out, args.force, console)?,
+        None => *console,
+    };
     if args.prompts.is_none() && args.text.is_none() && args.harmless.is_none() {
         return Err(usage_error("nothing to measure: give --prompts, --text or --harmless"));
     }
-    let subject = Subject::load(&args.model.dir, &args.prompt, common, console)?;
-    let edits = edits(&args.map, subject.model.decoder().spec())?;
-    let read = |path| subject.read_prompts(path, args.format);
+    let intervention = Intervention::open(&args.map)?;
+    let subject = Subject::load(
+        &find_model(&args.model, console)?,
+        &args.prompt,
+        intervention.date()?,
+        common,
+        console,
+    )?;
+    let read = |path| subject.read_prompts(path, args.format, 1);
     let prompts = args.prompts.as_deref().map(read).transpose()?;
     let harmless = args.harmless.as_deref().map(read).transpose()?;
+    let all: Vec<&[Prompt]> = prompts.iter().chain(&harmless).map(|file| file.prompts.as_slice()).collect();
+    let made = subject.provenance(&all);
+    let (edits, info) = intervention.edits(subject.model.decoder().spec(), &made, console)?;
     let answers = match (&args.answers, &prompts) {
         (Some(path), Some(prompts)) => Some(answers(path, prompts)?),
         _ => None,
@@ -51,10 +64,12 @@ pub fn run(args: &Score, common: &Common, console: &Console) -> anyhow::Result<(
         batch: common.batch.rows(),
         seed: common.seed,
     };
-    let report = score(&subject, &edits, &options, &mut console.stages())?;
+    let mut report = score(&subject, &edits, &options, &mut console.stages())?;
+    report.intervention = info;
     let value = serde_json::to_value(&report)?;
     if let Some(out) = &args.out {
-        write_whole(out, format!("{}\n", serde_json::to_string_pretty(&value)?).as_bytes())?;
+        let text = format!("{}\n", serde_json::to_string_pretty(&value)?);
+        files::write_bytes(out, Existing::forced(args.force), text.as_bytes())?;
     }
     console.result(&value, || table(&report))?;
     Ok(())
@@ -113,6 +128,6 @@ fn table(report: &ScoreReport) -> String {
             ]);
         }
     }
-    let edit = report.intervention.as_deref().unwrap_or("untouched model");
+    let edit = report.intervention.as_ref().map_or_else(|| "untouched model".to_owned(), in_words);
     format!("{edit}\n{table}")
 }

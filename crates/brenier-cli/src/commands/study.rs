@@ -1,23 +1,19 @@
 //! `brenier study`, and what `brenier demo` shares with it.
 
-use std::path::Path;
-
-use brenier::eval::{Completion, Report, Study as Finished, StudyData, StudyOptions, render, study};
+use brenier::eval::{self, Report, StudyData, StudyOptions, render, study};
 use brenier::residual::ResidualModel;
 use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
 
 use crate::args::{Common, Study};
 use crate::console::Console;
 use crate::failure::usage_error;
-use crate::input::{Subject, check_out_dir, write_whole};
-
-/// What a study leaves in its directory.
-pub const OUTPUTS: [&str; 5] = ["report.json", "report.html", "manifest.json", "completions.jsonl", "maps"];
+use crate::hub::find_model;
+use crate::input::Subject;
 
 pub fn run(args: &Study, common: &Common, console: &Console) -> anyhow::Result<()> {
-    check_out_dir(&args.out, &OUTPUTS, args.force)?;
+    eval::Study::check_out(&args.out, args.force)?;
     let data = StudyData::read(&args.data)?;
-    let subject = Subject::load(&args.model.dir, &args.prompt, common, console)?;
+    let subject = Subject::load(&find_model(&args.model, console)?, &args.prompt, None, common, console)?;
     let mut options = StudyOptions::default();
     options.methods = args.methods.iter().map(|method| method.name().to_owned()).collect();
     options.layers = args.layers.of(subject.model.decoder().spec().layers).map_err(usage_error)?;
@@ -28,44 +24,14 @@ pub fn run(args: &Study, common: &Common, console: &Console) -> anyhow::Result<(
     options.matching = args.matching.into();
     options.batch = common.batch.rows();
     options.seed = common.seed;
-    options.raw = args.prompt.raw;
-    options.system = args.prompt.system.clone();
 
     let finished = study(&subject, &data, &options, &mut console.stages())?;
-    std::fs::create_dir_all(&args.out)?;
-    write(&finished, &args.out, args.force)?;
+    finished.write(&args.out, args.force)?;
     let value = serde_json::to_value(&finished.report)?;
     console.result(&value, || {
         format!("{}\n{}", table(&finished.report), args.out.join("report.html").display())
     })?;
     Ok(())
-}
-
-/// Writes everything that a study leaves, the page last.
-pub fn write(finished: &Finished, dir: &Path, force: bool) -> anyhow::Result<()> {
-    finished.write(dir, force)?;
-    let page = render::html(&finished.report, &examples(finished, 3));
-    write_whole(&dir.join("report.html"), page.as_bytes())
-}
-
-/// Source prompts of test that the untouched model refuses, with its completion and that under the chosen method;
-/// those answered right first.
-pub fn examples(finished: &Finished, most: usize) -> Vec<(Completion, Completion)> {
-    let selected = &finished.report.selected.method;
-    let of = |method: &str| {
-        let method = method.to_owned();
-        finished.completions.iter().filter(move |done| done.side == "source" && done.method == method)
-    };
-    let mut pairs: Vec<(Completion, Completion)> = of("baseline")
-        .filter(|before| before.refused)
-        .filter_map(|before| {
-            let after = of(selected).find(|after| after.index == before.index)?;
-            (!after.refused).then(|| (before.clone(), after.clone()))
-        })
-        .collect();
-    pairs.sort_by_key(|(_, after)| after.right != Some(true));
-    pairs.truncate(most);
-    pairs
 }
 
 /// The headline table for a terminal.
@@ -82,7 +48,8 @@ pub fn table(report: &Report) -> String {
             below => format!("{top}\n{below}"),
         };
         let mark = if row.selected { "\u{25b8} " } else { "" };
-        let mut cells = vec![Cell::new(text(&format!("{mark}{}", row.name), &row.setting))];
+        let failed = if row.failed.is_some() { " failed" } else { "" };
+        let mut cells = vec![Cell::new(text(&format!("{mark}{}{failed}", row.name), &row.setting))];
         cells.extend(row.cells.iter().map(|(value, interval)| {
             let value = if value.is_empty() { "\u{2013}" } else { value };
             Cell::new(text(value, interval)).set_alignment(CellAlignment::Right)
@@ -97,5 +64,7 @@ pub fn table(report: &Report) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    format!("{table}\n\u{25b8} chosen on validation; below each rate its 95% interval (Wilson)")
+    let failed = data.rows.iter().filter_map(|row| Some((&row.name, row.failed.as_ref()?)));
+    let reasons: String = failed.map(|(name, reason)| format!("\n{name} failed: {reason}")).collect();
+    format!("{table}\n\u{25b8} chosen on validation; below each rate its 95% interval (Wilson){reasons}")
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Baseline, DataInfo, LayerInfo, Mean, MethodReport, ModelInfo, Paired, REPORT_SCHEMA, Rate, Report,
-    Scatter, Setting, Settings, SweepPoint, Timings, ValScores, Versus,
+    Baseline, DataInfo, LayerInfo, Mean, MethodReport, MethodScores, ModelInfo, Outcome, Paired,
+    REPORT_SCHEMA, Rate, Report, Scatter, Setting, Settings, SweepPoint, SweepScores, Timings, ValScores,
+    Versus,
 };
 
 const N: usize = 120;
@@ -66,6 +67,8 @@ pub(super) fn example() -> Report {
             r#match: "exact".into(),
             raw: false,
             system: None,
+            template_sha256: None,
+            date: None,
             position: "last".into(),
             harm_bound: 0.05,
             kl_bound: 0.1,
@@ -112,8 +115,7 @@ fn method(name: &str, right: f64, harm: f64) -> MethodReport {
         ci95: [difference - 0.05, difference + 0.05],
         p: 0.001,
     };
-    MethodReport {
-        setting: setting(name, 6),
+    let scores = MethodScores {
         refusal_rate: rate(0.9 - right),
         answer_rate: Some(rate(right)),
         target_refusal_rate: rate(0.0),
@@ -129,12 +131,24 @@ fn method(name: &str, right: f64, harm: f64) -> MethodReport {
             target_refusal: paired(0.0),
             target_answer: Some(paired(-harm)),
         },
-        val: ValScores::default(),
+    };
+    MethodReport {
+        setting: setting(name, 6),
+        outcome: Outcome::Ok(scores),
+        val: Some(ValScores::default()),
         heldout_w2_ratio: Some(0.3),
         certificate: serde_json::json!({"w2_before": 10.5, "w2_after": 0.2}),
         map: Some(format!("maps/{name}.safetensors")),
         selection: "Most right source answers within the harm allowed.".into(),
         seconds: 1.0,
+    }
+}
+
+/// The scores of a method that did not fail, to be changed.
+pub(super) fn scores(method: &mut MethodReport) -> &mut MethodScores {
+    match &mut method.outcome {
+        Outcome::Ok(scores) => scores,
+        Outcome::Failed { reason } => panic!("{reason}"),
     }
 }
 
@@ -146,16 +160,13 @@ fn sweep_point(name: &str, layer: u16, right: f64, harm: f64) -> SweepPoint {
     SweepPoint {
         setting: setting(name, layer),
         heldout_w2_ratio: Some(0.4),
-        refusal_score: Some(-3.0),
-        first_token_refusal_rate: None,
-        forced_answer_rate: Some(rate(right * rise(layer))),
-        forced_target_answer_rate: Some(rate(0.98 - harm * rise(layer))),
-        answer_log_prob: None,
-        target_answer_log_prob: None,
-        kl: Some(harm),
-        refusal_rate: None,
-        answer_rate: None,
-        target_answer_rate: None,
+        outcome: Outcome::Ok(SweepScores {
+            refusal_score: Some(-3.0),
+            forced_answer_rate: Some(rate(right * rise(layer))),
+            forced_target_answer_rate: Some(rate(0.98 - harm * rise(layer))),
+            kl: Some(harm),
+            ..SweepScores::default()
+        }),
     }
 }
 

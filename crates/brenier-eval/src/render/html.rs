@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::names::{method_name, method_note};
 use super::table::{self, number, setting, table};
-use crate::{Completion, MethodReport, Paired, Rate, Report};
+use crate::{Completion, MethodReport, Outcome, Paired, Rate, Report};
 
 /// A report as one self-contained HTML page, light or dark as the reader's screen is, with some completions as
 /// examples. Everything that came from outside is escaped.
@@ -75,19 +75,29 @@ fn headline(report: &Report) -> String {
     );
     let Some(method) = chosen(report) else { return out };
     let name = method_name(&method.setting.method);
+    let (name, acting) = (escape(&name), escape(&setting(&method.setting)));
+    let scores = match &method.outcome {
+        Outcome::Ok(scores) => scores,
+        Outcome::Failed { reason } => {
+            let _ = writeln!(
+                out,
+                "<p class=\"lead\">Validation chose <strong>{name}</strong> ({acting}). It failed on test:</p>\n<p>{}</p>",
+                escape(reason),
+            );
+            return out;
+        }
+    };
     let _ = writeln!(
         out,
-        "<p class=\"lead\">Validation chose <strong>{}</strong> ({}). On {} test prompts that it never saw:</p>",
-        escape(&name),
-        escape(&setting(&method.setting)),
-        method.refusal_rate.n,
+        "<p class=\"lead\">Validation chose <strong>{name}</strong> ({acting}). On {} test prompts that it never saw:</p>",
+        scores.refusal_rate.n,
     );
     let base = &report.baseline;
     let tiles = [
-        tile("source prompts refused", Some(base.refusal_rate), Some(method.refusal_rate)),
-        tile("source prompts answered right", base.answer_rate, method.answer_rate),
-        tile("target prompts answered right", base.target_answer_rate, method.target_answer_rate),
-        number_tile("perplexity of text", base.perplexity, method.perplexity),
+        tile("source prompts refused", Some(base.refusal_rate), Some(scores.refusal_rate)),
+        tile("source prompts answered right", base.answer_rate, scores.answer_rate),
+        tile("target prompts answered right", base.target_answer_rate, scores.target_answer_rate),
+        number_tile("perplexity of text", base.perplexity, scores.perplexity),
     ];
     let _ = writeln!(out, "<div class=\"tiles\">{}</div>", tiles.concat());
     if let Some(latent) = base.latent_answer_rate {
@@ -144,14 +154,18 @@ fn results(report: &Report) -> String {
     out.push_str("</tr></thead>\n<tbody>\n");
     for row in &table.rows {
         let class = if row.selected { " class=\"selected\"" } else { "" };
-        let mark = if row.selected { " <span class=\"badge\">chosen</span>" } else { "" };
+        let chosen = if row.selected { " <span class=\"badge\">chosen</span>" } else { "" };
+        let failed = if row.failed.is_some() { " <span class=\"badge\">failed</span>" } else { "" };
         let _ = write!(
             out,
-            "<tr{class}><th scope=\"row\">{}{mark}<br><span class=\"soft\">{}</span></th>",
+            "<tr{class}><th scope=\"row\">{}{chosen}{failed}<br><span class=\"soft\">{}</span></th>",
             escape(&row.name),
             escape(&row.setting)
         );
-        for (value, interval) in &row.cells {
+        if let Some(reason) = &row.failed {
+            let _ = write!(out, "<td colspan=\"{}\">{}</td>", row.cells.len(), escape(reason));
+        }
+        for (value, interval) in row.cells.iter().filter(|_| row.failed.is_none()) {
             let value = if value.is_empty() { "&ndash;".to_owned() } else { escape(value) };
             let _ = write!(
                 out,
@@ -239,16 +253,16 @@ fn paired(report: &Report) -> String {
             },
         )
     };
-    let rows = report.methods.iter().map(|method| {
-        let versus = &method.versus_baseline;
-        format!(
+    let rows = report.methods.iter().filter_map(|method| {
+        let versus = &method.outcome.ok()?.versus_baseline;
+        Some(format!(
             "<tr><th scope=\"row\">{}</th>{}{}{}{}</tr>\n",
             escape(&method_name(&method.setting.method)),
             cell(Some(versus.refusal)),
             cell(versus.answer),
             cell(versus.target_answer),
             cell(Some(versus.target_refusal)),
-        )
+        ))
     });
     format!(
         "<details>\n<summary>Each method against the untouched model, prompt by prompt</summary>\n<div class=\"wide\">\
@@ -267,14 +281,21 @@ fn notes(report: &Report) -> String {
         .iter()
         .map(|method| {
             let setting = &method.setting;
+            let here = match &method.outcome {
+                Outcome::Ok(_) => format!(
+                    "Here: {}, on tokens `{}`, at {}. Chosen by {}.",
+                    table::setting(setting),
+                    setting.tokens,
+                    setting.sites.join(", "),
+                    method.selection,
+                ),
+                Outcome::Failed { .. } => "Here it failed, as the table says.".to_owned(),
+            };
             format!(
-                "<dt>{}</dt><dd>{} <span class=\"soft\">Here: {}, on tokens `{}`, at {}. Chosen by {}.</span></dd>\n",
+                "<dt>{}</dt><dd>{} <span class=\"soft\">{}</span></dd>\n",
                 escape(&method_name(&setting.method)),
                 escape(method_note(&setting.method).unwrap_or("")),
-                escape(&table::setting(setting)),
-                escape(&setting.tokens),
-                escape(&setting.sites.join(", ")),
-                escape(&method.selection),
+                escape(&here),
             )
         })
         .collect();
@@ -348,20 +369,28 @@ fn validation(report: &Report) -> String {
         .sweep
         .iter()
         .map(|point| {
-            format!(
-                "<tr><th scope=\"row\">{}<br><span class=\"soft\">{}</span></th><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-                 <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-                 <td class=\"n\">{}</td></tr>\n",
+            let head = format!(
+                "<tr><th scope=\"row\">{}<br><span class=\"soft\">{}</span></th>",
                 escape(&method_name(&point.setting.method)),
                 escape(&setting(&point.setting)),
+            );
+            let scores = match &point.outcome {
+                Outcome::Ok(scores) => scores,
+                Outcome::Failed { reason } => {
+                    return format!("{head}<td colspan=\"7\">failed: {}</td></tr>\n", escape(reason));
+                }
+            };
+            let cells = [
                 value(point.heldout_w2_ratio, 3),
-                value(point.refusal_score, 2),
-                rate(point.forced_answer_rate),
-                rate(point.forced_target_answer_rate),
-                value(point.kl, 3),
-                rate(point.refusal_rate),
-                rate(point.answer_rate),
-            )
+                value(scores.refusal_score, 2),
+                rate(scores.forced_answer_rate),
+                rate(scores.forced_target_answer_rate),
+                value(scores.kl, 3),
+                rate(scores.refusal_rate),
+                rate(scores.answer_rate),
+            ];
+            let cells = cells.map(|cell| format!("<td class=\"n\">{cell}</td>"));
+            format!("{head}{}</tr>\n", cells.concat())
         })
         .collect();
     format!(
@@ -420,9 +449,12 @@ fn provenance(report: &Report) -> String {
             ),
         ),
     ];
-    if let Some(system) = &settings.system {
-        rows.push(("system message".to_owned(), system.clone()));
-    }
+    let stated = [
+        ("system message", &settings.system),
+        ("chat template's hash", &settings.template_sha256),
+        ("chat template's date", &settings.date),
+    ];
+    rows.extend(stated.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));
     let sizes =
         report.data.prompts.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ");
     rows.push(("prompts".to_owned(), sizes));
@@ -503,10 +535,29 @@ mod tests {
         report.scatter = None;
         report.sweep.clear();
         for method in &mut report.methods {
-            (method.answer_rate, method.target_answer_rate, method.perplexity) = (None, None, None);
-            method.kl = f64::NAN;
+            let scores = super::super::example::scores(method);
+            (scores.answer_rate, scores.target_answer_rate, scores.perplexity) = (None, None, None);
         }
         let page = html(&report, &[]);
-        assert!(page.contains("</html>") && !page.contains("NaN%"));
+        assert!(page.contains("</html>") && !page.contains("NaN"));
+    }
+
+    #[test]
+    fn what_failed_is_shown_with_its_reason_and_drawn_nowhere() {
+        let whole = example();
+        let mut report = whole.clone();
+        let reason = "test, prompt 3: values <overflow> f16";
+        report.methods[0].outcome = Outcome::Failed { reason: reason.to_owned() };
+        report.sweep[0].outcome = Outcome::Failed { reason: "sweep: values overflow f16".to_owned() };
+        let page = html(&report, &[]);
+        // In the headline, since it was chosen, and in its row of the table.
+        assert_eq!(page.matches("test, prompt 3: values &lt;overflow&gt; f16").count(), 2);
+        assert!(page.contains("It failed on test") && !page.contains("class=\"tiles\""));
+        assert_eq!(page.matches("failed: sweep: values overflow f16").count(), 1);
+        let name = escape(&method_name(&report.methods[0].setting.method));
+        let plots = |report: &Report| -> String {
+            super::super::plots(report).into_iter().find(|(name, _)| *name == "trade-off").unwrap().1
+        };
+        assert!(plots(&whole).contains(&name) && !plots(&report).contains(&name));
     }
 }

@@ -11,7 +11,7 @@ use super::figure::{
     width,
 };
 use super::names::method_name;
-use crate::report::{Report, Scatter, SweepPoint};
+use crate::report::{Report, Scatter, SweepPoint, SweepScores};
 
 const BLOCK: &str = "decoder block (resid_post, counted from 0)";
 
@@ -66,12 +66,13 @@ fn lines(title: &str, curves: &[(Key, Vec<(f64, f64)>)], across: (f64, f64)) -> 
 /// What each method reaches at each layer on validation, found by forcing the answers: those it recovers, and
 /// those it keeps.
 pub fn sweep(report: &Report) -> Option<String> {
-    let recovered = best_by_layer(&report.sweep, |point| point.forced_answer_rate.map(|rate| rate.value));
-    let kept = best_by_layer(&report.sweep, |point| point.forced_target_answer_rate.map(|rate| rate.value));
+    let recovered = best_by_layer(&report.sweep, |scores| scores.forced_answer_rate.map(|rate| rate.value));
+    let kept = best_by_layer(&report.sweep, |scores| scores.forced_target_answer_rate.map(|rate| rate.value));
     if recovered.values().all(|points| points.len() < 2) {
         return None;
     }
-    let across = span(report.sweep.iter().flat_map(|point| point.setting.layers.iter().copied()))?;
+    let sound = report.sweep.iter().filter(|point| point.outcome.ok().is_some());
+    let across = span(sound.flat_map(|point| point.setting.layers.iter().copied()))?;
     let colors = colors(report);
     // In the order of the report's table.
     let names = report
@@ -108,23 +109,23 @@ pub fn sweep(report: &Report) -> Option<String> {
 
 type ByLayer = BTreeMap<u16, (f64, f64)>;
 
-/// By method and layer, the value (in percent) at the setting that recovers most there.
+/// By method and layer, the value (in percent) at the setting that recovers most there. Settings that failed have none.
 fn best_by_layer(
     sweep: &[SweepPoint],
-    value: impl Fn(&SweepPoint) -> Option<f64>,
+    value: impl Fn(&SweepScores) -> Option<f64>,
 ) -> BTreeMap<String, ByLayer> {
-    let mut best: BTreeMap<(String, u16), &SweepPoint> = BTreeMap::new();
-    let rank = |point: &SweepPoint| point.forced_answer_rate.map_or(-1.0, |rate| rate.value);
+    let mut best: BTreeMap<(String, u16), &SweepScores> = BTreeMap::new();
+    let rank = |scores: &SweepScores| scores.forced_answer_rate.map_or(-1.0, |rate| rate.value);
     for point in sweep {
-        let [layer] = point.setting.layers[..] else { continue };
-        let slot = best.entry((point.setting.method.clone(), layer)).or_insert(point);
-        if rank(point) > rank(slot) {
-            *slot = point;
+        let ([layer], Some(scores)) = (&point.setting.layers[..], point.outcome.ok()) else { continue };
+        let slot = best.entry((point.setting.method.clone(), *layer)).or_insert(scores);
+        if rank(scores) > rank(slot) {
+            *slot = scores;
         }
     }
     let mut out: BTreeMap<String, ByLayer> = BTreeMap::new();
-    for ((method, layer), point) in best {
-        if let Some(y) = value(point).filter(|y| y.is_finite()) {
+    for ((method, layer), scores) in best {
+        if let Some(y) = value(scores) {
             out.entry(method).or_default().insert(layer, (f64::from(layer), 100.0 * y));
         }
     }
@@ -268,9 +269,10 @@ fn by_answers(report: &Report) -> Vec<Offer> {
         y_interval: Some(percent(source.ci95)),
     };
     let methods = report.methods.iter().filter_map(|method| {
-        let (answer, kept) = (method.answer_rate?, method.target_answer_rate?);
+        let scores = method.outcome.ok()?;
+        let (answer, kept) = (scores.answer_rate?, scores.target_answer_rate?);
         let lost =
-            method.versus_baseline.target_answer.map(|paired| percent([-paired.ci95[1], -paired.ci95[0]]));
+            scores.versus_baseline.target_answer.map(|paired| percent([-paired.ci95[1], -paired.ci95[0]]));
         Some(Offer {
             label: method_name(&method.setting.method),
             color: color(&colors, &method.setting.method),
@@ -284,7 +286,7 @@ fn by_answers(report: &Report) -> Vec<Offer> {
 
 fn by_refusals(report: &Report) -> Vec<Offer> {
     let colors = colors(report);
-    let answered = |rate: crate::report::Rate| (1.0 - rate.value, [1.0 - rate.ci95[1], 1.0 - rate.ci95[0]]);
+    let answered = |rate: crate::Rate| (1.0 - rate.value, [1.0 - rate.ci95[1], 1.0 - rate.ci95[0]]);
     let (base, base_interval) = answered(report.baseline.refusal_rate);
     let untouched = Offer {
         label: "untouched".to_owned(),
@@ -293,15 +295,16 @@ fn by_refusals(report: &Report) -> Vec<Offer> {
         x_interval: None,
         y_interval: Some(percent(base_interval)),
     };
-    let methods = report.methods.iter().map(|method| {
-        let (value, interval) = answered(method.refusal_rate);
-        Offer {
+    let methods = report.methods.iter().filter_map(|method| {
+        let scores = method.outcome.ok()?;
+        let (value, interval) = answered(scores.refusal_rate);
+        Some(Offer {
             label: method_name(&method.setting.method),
             color: color(&colors, &method.setting.method),
-            at: (method.kl, 100.0 * value),
-            x_interval: Some(method.kl_prompt.ci95),
+            at: (scores.kl, 100.0 * value),
+            x_interval: Some(scores.kl_prompt.ci95),
             y_interval: Some(percent(interval)),
-        }
+        })
     });
     finite(std::iter::once(untouched).chain(methods))
 }

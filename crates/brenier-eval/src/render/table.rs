@@ -1,7 +1,7 @@
 //! The headline table, as text cells, for the terminal and for the page.
 
 use super::names::method_name;
-use crate::{Rate, Report, Setting};
+use crate::{MethodScores, Rate, Report, Setting};
 
 /// A table of texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct TableRow {
     pub cells: Vec<(String, String)>,
     /// Whether validation chose this method out of all.
     pub selected: bool,
+    /// Why the method failed, if it did; its cells are empty then.
+    pub failed: Option<String>,
 }
 
 /// What was found on test, one row a method.
@@ -31,28 +33,24 @@ pub struct TableRow {
 #[must_use]
 pub fn table(report: &Report) -> Table {
     let base = &report.baseline;
+    let rate = |of: &dyn Fn(&MethodScores) -> Option<Rate>| -> Vec<Option<Rate>> {
+        report.methods.iter().map(|method| of(method.outcome.ok()?)).collect()
+    };
+    let value = |of: &dyn Fn(&MethodScores) -> Option<f64>| -> Vec<Option<f64>> {
+        report.methods.iter().map(|method| of(method.outcome.ok()?)).collect()
+    };
     let mut columns: Vec<Column> = vec![
-        rates(
-            "refusals, %",
-            "source",
-            base.refusal_rate.into(),
-            report.methods.iter().map(|m| m.refusal_rate.into()),
-        ),
-        rates("right, %", "source", base.answer_rate, report.methods.iter().map(|m| m.answer_rate)),
-        rates(
-            "right, %",
-            "target",
-            base.target_answer_rate,
-            report.methods.iter().map(|m| m.target_answer_rate),
-        ),
+        rates("refusals, %", "source", base.refusal_rate.into(), rate(&|m| Some(m.refusal_rate))),
+        rates("right, %", "source", base.answer_rate, rate(&|m| m.answer_rate)),
+        rates("right, %", "target", base.target_answer_rate, rate(&|m| m.target_answer_rate)),
         rates(
             "refusals, %",
             "target",
             base.target_refusal_rate.into(),
-            report.methods.iter().map(|m| m.target_refusal_rate.into()),
+            rate(&|m| Some(m.target_refusal_rate)),
         ),
-        numbers("perplexity", "text", 2, base.perplexity, report.methods.iter().map(|m| m.perplexity)),
-        numbers("KL, nats", "target", 3, Some(0.0), report.methods.iter().map(|m| Some(m.kl))),
+        numbers("perplexity", "text", 2, base.perplexity, value(&|m| m.perplexity)),
+        numbers("KL, nats", "target", 3, Some(0.0), value(&|m| Some(m.kl))),
     ];
     columns.retain(|column| column.cells.iter().skip(1).any(|cell| !cell.0.is_empty()));
 
@@ -61,13 +59,19 @@ pub fn table(report: &Report) -> Table {
     let cells = |row: usize| {
         columns.iter().map(|column| column.cells.get(row).cloned().unwrap_or_default()).collect()
     };
-    let untouched =
-        TableRow { name: method_name("baseline"), setting: String::new(), cells: cells(0), selected: false };
+    let untouched = TableRow {
+        name: method_name("baseline"),
+        setting: String::new(),
+        cells: cells(0),
+        selected: false,
+        failed: None,
+    };
     let methods = report.methods.iter().enumerate().map(|(i, method)| TableRow {
         name: method_name(&method.setting.method),
         setting: setting(&method.setting),
         cells: cells(i + 1),
         selected: method.setting == report.selected,
+        failed: method.outcome.reason().map(str::to_owned),
     });
     Table { heads, rows: std::iter::once(untouched).chain(methods).collect() }
 }
@@ -77,7 +81,7 @@ struct Column {
     cells: Vec<(String, String)>,
 }
 
-fn rates(name: &str, side: &str, base: Option<Rate>, methods: impl Iterator<Item = Option<Rate>>) -> Column {
+fn rates(name: &str, side: &str, base: Option<Rate>, methods: Vec<Option<Rate>>) -> Column {
     let all: Vec<Option<Rate>> = std::iter::once(base).chain(methods).collect();
     let mut sizes: Vec<usize> = all.iter().flatten().map(|rate| rate.n).collect();
     sizes.dedup();
@@ -98,13 +102,7 @@ fn rates(name: &str, side: &str, base: Option<Rate>, methods: impl Iterator<Item
     Column { head: (name.to_owned(), of), cells: all.iter().map(cell).collect() }
 }
 
-fn numbers(
-    name: &str,
-    of: &str,
-    places: usize,
-    base: Option<f64>,
-    methods: impl Iterator<Item = Option<f64>>,
-) -> Column {
+fn numbers(name: &str, of: &str, places: usize, base: Option<f64>, methods: Vec<Option<f64>>) -> Column {
     let cell =
         |value: Option<f64>| (value.map_or_else(String::new, |value| number(value, places)), String::new());
     let cells = std::iter::once(base).chain(methods).map(cell).collect();
@@ -144,6 +142,7 @@ pub(super) fn setting(setting: &Setting) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Outcome;
 
     #[test]
     fn the_untouched_model_comes_first_and_every_row_is_full() {
@@ -159,8 +158,25 @@ mod tests {
     #[test]
     fn what_was_not_measured_has_no_column() {
         let mut report = super::super::example::example();
-        report.methods.iter_mut().for_each(|method| method.perplexity = None);
+        for method in &mut report.methods {
+            super::super::example::scores(method).perplexity = None;
+        }
         assert!(table(&report).heads.iter().all(|(name, _)| name != "perplexity"));
+    }
+
+    #[test]
+    fn a_method_that_failed_has_a_reason_and_no_numbers() {
+        let whole = super::super::example::example();
+        let mut report = whole.clone();
+        report.methods[2].outcome = Outcome::Failed { reason: "values overflow f16".to_owned() };
+        let (found, before) = (table(&report), table(&whole));
+        assert_eq!(found.rows[3].failed.as_deref(), Some("values overflow f16"));
+        assert!(found.rows[3].cells.iter().all(|(value, interval)| value.is_empty() && interval.is_empty()));
+        // The others are as they were.
+        assert_eq!(found.heads, before.heads);
+        for i in (0..found.rows.len()).filter(|&i| i != 3) {
+            assert_eq!(found.rows[i], before.rows[i]);
+        }
     }
 
     #[test]

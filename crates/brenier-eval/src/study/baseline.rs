@@ -1,10 +1,13 @@
 //! The untouched model: how it answers, how it refuses, and what it would know.
 
+use brenier_residual::Tap;
+
 use super::Run;
 use super::prepare::Split;
 use super::sweep::Val;
 use crate::complete::{Judge, Judged, answer_rate, refusal_rate, rights};
 use crate::forward::{Case, argmax, logits};
+use crate::kl::forced;
 use crate::refusal::{refusal_score, refusal_tokens};
 use crate::{Baseline, EvalError, Rate};
 
@@ -52,7 +55,8 @@ impl Run<'_> {
             };
             let fits = ids.len() + answer.len() < self.model().spec().context;
             known.push(fits && !answer.is_empty());
-            cases.push(Case::forced(ids, if fits { &answer } else { &[] }));
+            let item = split.item()(index);
+            cases.push(Case::forced(item, ids, if fits { &answer } else { &[] }));
         }
         Ok((cases, known))
     }
@@ -73,19 +77,18 @@ impl Run<'_> {
     /// Tokens that begin the model's refusals, seen on training prompts: in its greedy completions, and in one sampled
     /// completion of each prompt, since a model that refuses in many wordings shows few of them greedily.
     pub fn find_refusal_tokens(&self) -> Result<Vec<u32>, EvalError> {
-        let source = &self.prepared.source.train.ids;
+        let source = &self.prepared.source.train;
         let greedy =
             Judge { max_new_tokens: self.options.max_new_tokens.min(REFUSAL_LENGTH), ..self.judge() };
         let sampled = Judge { sample: Some(self.options.seed), ..greedy };
-        let mut judged = greedy.complete(self.subject, source, &[], &mut ())?;
-        judged.extend(sampled.complete(self.subject, source, &[], &mut ())?);
+        let mut judged = greedy.complete(self.subject, &source.item(), &source.ids, &[], &mut ())?;
+        judged.extend(sampled.complete(self.subject, &source.item(), &source.ids, &[], &mut ())?);
         let first = |refused: bool| {
             let of = judged.iter().filter(move |one| one.refused == refused);
             of.filter_map(|one| one.ids.first().copied()).collect::<Vec<u32>>()
         };
         let mut others = first(false);
-        let cases: Vec<Case> =
-            self.prepared.target.train.ids.iter().map(|ids| Case::forced(ids, &[])).collect();
+        let cases = self.prepared.target.train.cases();
         logits(self.model(), &cases, self.options.batch, &mut (), &mut |_, _, logits| {
             others.push(argmax(logits))
         })?;
@@ -95,11 +98,10 @@ impl Run<'_> {
     /// The untouched model on test.
     pub fn baseline(&self, refusal_tokens: &[u32]) -> Result<(Baseline, Untouched), EvalError> {
         let (source, target) = (&self.prepared.source.test, &self.prepared.target.test);
-        let judge = self.judge();
-        let untouched = Untouched {
-            source: judge.complete(self.subject, &source.ids, &source.answers, &mut ())?,
-            target: judge.complete(self.subject, &target.ids, &target.answers, &mut ())?,
-        };
+        let untouched =
+            Untouched { source: self.complete(source, &mut ())?, target: self.complete(target, &mut ())? };
+        // What follows the completions is read again for each method: a model that overflows there does so now.
+        logits(self.model(), &self.continued(&untouched), self.options.batch, &mut (), &mut |_, _, _| {})?;
         let perplexity = match self.text {
             Some(text) => Some(crate::perplexity(self.subject, text, &[], self.options.batch)?),
             None => None,
@@ -110,19 +112,31 @@ impl Run<'_> {
             target_refusal_rate: some(refusal_rate(&untouched.target))?,
             target_answer_rate: answer_rate(&untouched.target),
             latent_answer_rate: self.latent(source)?,
-            perplexity: perplexity.and_then(crate::Perplexity::value),
+            perplexity: perplexity.map(crate::Perplexity::value).transpose()?.flatten(),
             perplexity_tokens: perplexity.map_or(0, |sums| sums.tokens),
-            refusal_score: self.refusal_score(&source.ids, refusal_tokens, &mut ())?,
+            refusal_score: self.refusal_score(source, refusal_tokens, &mut ())?,
         };
         Ok((baseline, untouched))
     }
 
+    /// Completions of a split.
+    pub fn complete(&self, split: &Split, tap: &mut dyn Tap) -> Result<Vec<Judged>, EvalError> {
+        self.judge().complete(self.subject, &split.item(), &split.ids, &split.answers, tap)
+    }
+
+    /// Target prompts of test with the untouched model's completions.
+    pub fn continued(&self, untouched: &Untouched) -> Vec<Case> {
+        let target = &self.prepared.target.test;
+        let continuations: Vec<Vec<u32>> = untouched.target.iter().map(|one| one.ids.clone()).collect();
+        forced(target.what, &target.ids, &continuations)
+    }
+
     /// Answers that come out right once their first token is given.
     fn latent(&self, split: &Split) -> Result<Option<Rate>, EvalError> {
-        let mut prompts = Vec::new();
+        let (mut prompts, mut indices) = (Vec::new(), Vec::new());
         let mut firsts = Vec::new();
         let mut answers = Vec::new();
-        for (ids, answer) in split.ids.iter().zip(&split.answers) {
+        for (index, (ids, answer)) in split.ids.iter().zip(&split.answers).enumerate() {
             let Some(answer) = answer else { continue };
             let forced = self.subject.encode(&format!("{}{}", self.prepared.lead, answer.trim()))?;
             let Some(&first) = forced.first() else { continue };
@@ -130,10 +144,12 @@ impl Run<'_> {
                 continue;
             }
             prompts.push([ids.as_slice(), &[first]].concat());
+            indices.push(index);
             firsts.push(first);
             answers.push(answer.as_str());
         }
-        let found = self.judge().complete(self.subject, &prompts, &[], &mut ())?;
+        let item = |i: usize| split.item()(indices[i]);
+        let found = self.judge().complete(self.subject, &item, &prompts, &[], &mut ())?;
         let mut right = Vec::new();
         for ((found, first), answer) in found.iter().zip(firsts).zip(answers) {
             let text = self.subject.decode(&[&[first], found.ids.as_slice()].concat())?;
@@ -145,14 +161,14 @@ impl Run<'_> {
     /// Mean refusal score after prompts; `None` where the model begins no refusal.
     pub fn refusal_score(
         &self,
-        prompts: &[Vec<u32>],
+        split: &Split,
         tokens: &[u32],
-        tap: &mut dyn brenier_residual::Tap,
+        tap: &mut dyn Tap,
     ) -> Result<Option<f64>, EvalError> {
         if tokens.is_empty() {
             return Ok(None);
         }
-        let cases: Vec<Case> = prompts.iter().map(|ids| Case::forced(ids, &[])).collect();
+        let cases = split.cases();
         let mut sum = 0.0;
         logits(self.model(), &cases, self.options.batch, tap, &mut |_, _, logits| {
             sum += refusal_score(logits, tokens);
@@ -161,9 +177,9 @@ impl Run<'_> {
     }
 }
 
-/// Prompts were checked to be there: a rate of none is a request without any.
-pub(super) fn some(rate: Option<Rate>) -> Result<Rate, EvalError> {
-    rate.ok_or_else(|| EvalError::Setting {
+/// Prompts were checked to be there: a statistic of none is a request without any.
+pub(super) fn some<T>(statistic: Option<T>) -> Result<T, EvalError> {
+    statistic.ok_or_else(|| EvalError::Setting {
         name: "prompts",
         expected: "at least one".to_owned(),
         found: "none".to_owned(),

@@ -5,27 +5,28 @@ mod candidates;
 mod choose;
 mod layers;
 mod prepare;
+mod rule;
 mod sweep;
 mod test;
 mod write;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Instant;
 
-use brenier_capture::{Position, Request, capture};
+use brenier_capture::{Fact, Position, Provenance};
 use brenier_map::MapFile;
-use brenier_residual::{HookPoint, ResidualModel};
+use brenier_residual::ResidualModel;
 use brenier_transport::{Method, Shift};
 
 use crate::complete::Judge;
 use crate::{
-    Completion, DataInfo, EvalError, Match, ModelInfo, Phrases, Progress, REPORT_SCHEMA, Report, Settings,
-    StudyData, Subject, TEXT_POLICY, Timings,
+    Completion, DataInfo, EvalError, Match, ModelInfo, Outcome, Phrases, Progress, REPORT_SCHEMA, Report,
+    Settings, StudyData, Subject, TEXT_POLICY, Timings, to_json,
 };
-pub(crate) use candidates::token_name;
-use candidates::{LayerRows, fit_all, rows_of};
+use candidates::fit_all;
 use layers::{layer_info, scatter};
-pub(crate) use prepare::prompt_ids;
+pub use prepare::prompt_ids;
 use prepare::{Prepared, prepare};
 
 /// What a study is to do; the defaults are those of the demo.
@@ -56,10 +57,6 @@ pub struct StudyOptions {
     pub generated: usize,
     /// Seed of the bootstrap.
     pub seed: u64,
-    /// For the report: whether prompts go without the chat template.
-    pub raw: bool,
-    /// For the report: the system message.
-    pub system: Option<String>,
 }
 
 impl Default for StudyOptions {
@@ -77,8 +74,6 @@ impl Default for StudyOptions {
             kl_bound: 0.1,
             generated: 2,
             seed: 0,
-            raw: false,
-            system: None,
         }
     }
 }
@@ -100,8 +95,12 @@ pub struct Study {
 /// shift, strength, tokens) are chosen on validation alone, for each method by itself; test is looked at once, at the
 /// end. The same data and seed give the same report, timings aside.
 ///
+/// A setting or a method that cannot be measured, because its edit overflows the model's dtype or for another reason of
+/// its own, is in the report as [`Outcome::Failed`], and everything else is as it would be without it.
+///
 /// # Errors
-/// Prompts that do not fit the model, options out of range, activations on which nothing can be fitted.
+/// Prompts that do not fit the model, options out of range, an untouched model whose values are not finite (found before
+/// anything is fitted), activations on which nothing can be fitted, or not one setting that can be measured.
 pub fn study(
     subject: &dyn Subject,
     data: &StudyData,
@@ -112,7 +111,9 @@ pub fn study(
     let spec = subject.model().spec();
     let (methods, layers) = check(options, spec.layers)?;
     let prepared = prepare(subject, data)?;
-    let mut run = Run { subject, options, prepared, phrases: &data.phrases, text: data.text.as_deref() };
+    let provenance = provenance(subject, data);
+    let (phrases, text) = (&data.phrases, data.text.as_deref());
+    let mut run = Run { subject, options, prepared, provenance, phrases, text };
     let mut notes = Vec::new();
     let mut timings = Timings::default();
 
@@ -125,6 +126,7 @@ pub fn study(
         );
     }
     let (baseline, untouched) = run.baseline(&refusal_tokens)?;
+    let before = run.before(&refusal_tokens)?;
     timings.score_s = start.elapsed().as_secs_f64();
 
     let clock = Instant::now();
@@ -133,54 +135,79 @@ pub fn study(
 
     let clock = Instant::now();
     progress.stage("fitting", 0);
-    let candidates = fit_all(&layer_rows, &methods, &options.components, &options.shifts, &mut notes)?;
+    let fitted = fit_all(&layer_rows, &methods, &options.components, &options.shifts, &mut notes)?;
+    let candidates = &fitted.candidates;
     let mut infos = Vec::new();
     for rows in &layer_rows {
-        infos.push(layer_info(rows, &candidates)?);
+        infos.push(layer_info(rows, candidates)?);
     }
     timings.fit_s = clock.elapsed().as_secs_f64();
 
     let clock = Instant::now();
-    let mut choice = run.choose(&methods, &candidates, &layer_rows, &refusal_tokens, &mut notes, progress)?;
-    let best = &candidates[choice.tried[choice.chosen[choice.best].tried].candidate];
-    let by_layer = run.by_layer(best.method, &candidates, &mut choice.tried, &layer_rows, progress)?;
+    let mut choice = run.choose(&methods, &fitted, &layer_rows, &before, &mut notes, progress)?;
+    let best = &candidates[choice.tried[choice.best].candidate];
+    let by_layer = run.by_layer(best.method, candidates, &mut choice.tried, &layer_rows, progress)?;
     for (info, index) in infos.iter_mut().zip(by_layer) {
         info.baseline_refusal_score = baseline.refusal_score;
-        if let Some(point) = index.map(|index| &choice.tried[index].point) {
-            info.refusal_score = point.refusal_score;
-            info.refusal_rate = point.refusal_rate;
-            info.answer_rate = point.answer_rate;
+        if let Some(scored) = index.and_then(|index| choice.tried[index].outcome.ok()) {
+            info.refusal_score = scored.scores.refusal_score;
+            info.refusal_rate = scored.scores.refusal_rate;
+            info.answer_rate = scored.scores.answer_rate;
         }
     }
+    let rows = layer_rows.iter().find(|rows| rows.layer == best.layer);
+    let scatter = match outcome(&"the scatter plot", rows.map_or(Ok(None), |rows| scatter(rows, best)))? {
+        Outcome::Ok(scatter) => scatter,
+        Outcome::Failed { reason } => {
+            notes.push(reason);
+            None
+        }
+    };
     timings.sweep_s = clock.elapsed().as_secs_f64();
 
     let clock = Instant::now();
-    let tested = run.test(&candidates, &choice, data, &untouched, &refusal_tokens, progress)?;
+    let tested = run.test(candidates, &choice, data, &untouched, &refusal_tokens, progress)?;
     timings.score_s += clock.elapsed().as_secs_f64();
     timings.total_s = start.elapsed().as_secs_f64();
     progress.done();
 
+    let selected = best.setting(choice.tried[choice.best].usage);
+    let of_selected = tested.methods.iter().find(|method| method.setting == selected);
+    if let Some(reason) = of_selected.and_then(|method| method.outcome.reason()) {
+        notes.push(format!(
+            "the setting that validation chose out of all methods failed on test; test takes no part in choosing, so no \
+             other takes its place: {reason}"
+        ));
+    }
     notes.extend(remarks(&methods));
-    let scatter = match layer_rows.iter().find(|rows| rows.layer == best.layer) {
-        Some(rows) => scatter(rows, best)?,
-        None => None,
-    };
+    let tried = choice.tried.iter().map(|tried| tried.point(&candidates[tried.candidate]));
     let report = Report {
         schema: REPORT_SCHEMA.to_owned(),
         model: model_info(subject),
         data: data_info(data),
         baseline,
-        selected: choice.tried[choice.chosen[choice.best].tried].point.setting.clone(),
+        selected,
         methods: tested.methods,
-        sweep: choice.tried.into_iter().map(|tried| tried.point).collect(),
+        sweep: tried.chain(fitted.failed.iter().cloned()).collect(),
         layers: infos,
         scatter,
-        settings: settings(subject, options, refusal_tokens)?,
+        settings: settings(subject, options, &run.provenance, refusal_tokens)?,
         versions: versions(),
         timings,
         notes,
     };
+    to_json("report", &report)?;
     Ok(Study { report, maps: tested.maps, completions: tested.completions })
+}
+
+/// What became of a candidate: an error of its own is its failure, and costs the others nothing; a machine that fails
+/// would fail the others too, and ends the study.
+fn outcome<T>(of: &dyn fmt::Display, found: Result<T, EvalError>) -> Result<Outcome<T>, EvalError> {
+    match found {
+        Ok(found) => Ok(Outcome::Ok(found)),
+        Err(error) if error.is_of_machine() => Err(error),
+        Err(error) => Ok(Outcome::Failed { reason: format!("{of}: {error}") }),
+    }
 }
 
 /// What every step of a study needs.
@@ -188,6 +215,8 @@ struct Run<'a> {
     subject: &'a dyn Subject,
     options: &'a StudyOptions,
     prepared: Prepared,
+    /// How the activations that maps are fitted on are made.
+    provenance: Provenance,
     phrases: &'a Phrases,
     text: Option<&'a [String]>,
 }
@@ -205,35 +234,6 @@ impl<'a> Run<'a> {
             batch: self.options.batch,
             sample: None,
         }
-    }
-
-    /// Activations of train and validation at the last token of each prompt.
-    fn capture(&self, layers: &[u16], progress: &mut dyn Progress) -> Result<Vec<LayerRows>, EvalError> {
-        let request = Request {
-            points: layers.iter().map(|&layer| HookPoint::resid_post(layer)).collect(),
-            logits: false,
-            position: Position::Last,
-            batch: self.options.batch,
-        };
-        let (source, target) = (&self.prepared.source, &self.prepared.target);
-        let splits = [&source.train, &target.train, &source.val, &target.val];
-        progress.stage("capturing", splits.iter().map(|split| split.ids.len()).sum());
-        let mut captured = Vec::new();
-        for split in splits {
-            let advance = &mut |n| progress.advance(n);
-            captured.push(capture(self.model(), &split.ids, &request, &mut (), advance)?);
-        }
-        let [source, target, source_val, target_val] = captured.as_slice() else { return Ok(Vec::new()) };
-        let rows = |&layer: &u16| {
-            Ok(LayerRows {
-                layer,
-                source: rows_of(source, layer)?,
-                target: rows_of(target, layer)?,
-                source_val: rows_of(source_val, layer)?,
-                target_val: rows_of(target_val, layer)?,
-            })
-        };
-        layers.iter().map(rows).collect()
     }
 }
 
@@ -282,6 +282,11 @@ fn check(options: &StudyOptions, layers: u16) -> Result<(Vec<Method>, Vec<u16>),
     if options.shifts.is_empty() {
         return refuse("shifts", "at least one", "none".to_owned());
     }
+    for (name, bound) in [("harm bound", options.harm_bound), ("KL bound", options.kl_bound)] {
+        if !bound.is_finite() {
+            return refuse(name, "a finite number", bound.to_string());
+        }
+    }
     if let Some(strength) = options.strengths.iter().find(|strength| !strength.is_finite()) {
         return refuse("strengths", "finite numbers", strength.to_string());
     }
@@ -303,7 +308,7 @@ pub(crate) fn model_info(subject: &dyn Subject) -> ModelInfo {
         hidden: spec.hidden,
         vocab: spec.vocab,
         context: spec.context,
-        dtype: format!("{:?}", spec.dtype).to_lowercase(),
+        dtype: spec.dtype_name(),
         sha256: subject.sha256().to_owned(),
     }
 }
@@ -329,14 +334,32 @@ fn data_info(data: &StudyData) -> DataInfo {
     info
 }
 
-fn settings(subject: &dyn Subject, options: &StudyOptions, tokens: Vec<u32>) -> Result<Settings, EvalError> {
+/// How the activations of a study are made.
+fn provenance(subject: &dyn Subject, data: &StudyData) -> Provenance {
+    let (source, target) = (&data.source, &data.target);
+    let all = [&source.train, &source.val, &source.test, &target.train, &target.val, &target.test];
+    let mut provenance = subject.provenance(&all.map(Vec::as_slice));
+    provenance.state(Fact::Position, Position::Last.to_string());
+    provenance.state(Fact::Version, env!("CARGO_PKG_VERSION"));
+    provenance
+}
+
+fn settings(
+    subject: &dyn Subject,
+    options: &StudyOptions,
+    provenance: &Provenance,
+    tokens: Vec<u32>,
+) -> Result<Settings, EvalError> {
     let texts = tokens.iter().map(|&token| subject.decode(&[token])).collect::<Result<_, _>>()?;
+    let fact = |fact| provenance.get(fact).map(str::to_owned);
     Ok(Settings {
         seed: options.seed,
         max_new_tokens: options.max_new_tokens,
         r#match: options.matching.to_string(),
-        raw: options.raw,
-        system: options.system.clone(),
+        raw: provenance.get(Fact::Raw) == Some("true"),
+        system: provenance.system(),
+        template_sha256: fact(Fact::Template),
+        date: fact(Fact::Date),
         position: Position::Last.to_string(),
         harm_bound: options.harm_bound,
         kl_bound: options.kl_bound,

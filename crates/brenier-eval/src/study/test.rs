@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use brenier_hooks::Intervention;
+use brenier_hooks::Edit;
 use brenier_map::{MapEntry, MapFile};
 use brenier_model::Prompt;
 use brenier_residual::Tap;
+use brenier_transport::Method;
+use serde_json::Value;
 
-use super::Run;
 use super::baseline::{Untouched, some};
-use super::candidates::{Candidate, Use};
+use super::candidates::{Candidate, Use, no_setting};
 use super::choose::Choice;
 use super::prepare::{Split, as_given};
+use super::{Run, outcome};
 use crate::complete::{Judged, answer_rate, refusal_rate, refusals, rights};
+use crate::kl::divergences;
 use crate::{
-    Completion, EvalError, Mean, MethodReport, Paired, Perplexity, Progress, Setting, StudyData, Versus, kl,
-    perplexity,
+    Completion, EvalError, Kl, MapRecord, Mean, MethodReport, MethodScores, Outcome, Paired, Perplexity,
+    Progress, StudyData, Versus, perplexity, places, to_json,
 };
 
 /// What testing gives.
@@ -24,6 +27,13 @@ pub(super) struct Tested {
     pub methods: Vec<MethodReport>,
     pub maps: Vec<(String, MapFile)>,
     pub completions: Vec<Completion>,
+}
+
+/// What a method gave on test.
+struct Measured {
+    scores: MethodScores,
+    source: Vec<Judged>,
+    target: Vec<Judged>,
 }
 
 impl Run<'_> {
@@ -37,66 +47,83 @@ impl Run<'_> {
         progress: &mut dyn Progress,
     ) -> Result<Tested, EvalError> {
         progress.stage("measuring on test", choice.chosen.len() + 1);
-        let spec = self.model().spec();
-        let layers = spec.layers;
+        let layers = self.model().spec().layers;
         let mut completions = self.completions("baseline", data, &untouched.source, &untouched.target);
         let mut taps = Vec::new();
-        for chosen in &choice.chosen {
+        for chosen in choice.chosen.iter().filter_map(|(_, found)| found.as_ref().ok()) {
             let tried = &choice.tried[chosen.tried];
-            taps.push(Intervention::new(spec, &candidates[tried.candidate].edits(layers, tried.usage))?);
+            taps.push(self.tap(&candidates[tried.candidate], tried.usage)?);
         }
-        let continuations: Vec<Vec<u32>> = untouched.target.iter().map(|one| one.ids.clone()).collect();
         let mut views: Vec<&mut dyn Tap> = taps.iter_mut().map(|tap| tap as &mut dyn Tap).collect();
-        let batch = self.options.batch;
-        let divergences =
-            kl(self.model(), &self.prepared.target.test.ids, &continuations, &mut views, batch)?;
+        let cases = self.continued(untouched);
+        let divergences = divergences(self.model(), &cases, &mut views, self.options.batch)?;
         progress.advance(1);
 
         let (mut methods, mut maps) = (Vec::new(), Vec::new());
-        for ((chosen, tap), divergence) in choice.chosen.iter().zip(&mut taps).zip(divergences) {
-            let clock = Instant::now();
-            let tried = &choice.tried[chosen.tried];
-            let candidate = &candidates[tried.candidate];
-            let name = candidate.method.to_string();
-            let (source, target) = self.both(&self.prepared.source.test, &self.prepared.target.test, tap)?;
-            let text = match self.text {
-                Some(text) => {
-                    Some(perplexity(self.subject, text, &candidate.edits(layers, tried.usage), batch)?)
+        let mut ready = taps.iter_mut().zip(divergences);
+        for (method, found) in &choice.chosen {
+            match found {
+                Err(reason) => methods.push(unmeasured(*method, reason)),
+                Ok(chosen) => {
+                    let Some((tap, divergence)) = ready.next() else { break };
+                    let clock = Instant::now();
+                    let tried = &choice.tried[chosen.tried];
+                    let candidate = &candidates[tried.candidate];
+                    let (name, setting) = (method.to_string(), candidate.setting(tried.usage));
+                    let edits = candidate.edits(layers, tried.usage);
+                    let found = self.measure(&edits, tap, divergence, untouched, refusal_tokens);
+                    let outcome = match outcome(&setting, found)? {
+                        Outcome::Ok(Measured { scores, source, target }) => {
+                            completions.extend(self.completions(&name, data, &source, &target));
+                            Outcome::Ok(scores)
+                        }
+                        Outcome::Failed { reason } => Outcome::Failed { reason },
+                    };
+                    maps.push((name.clone(), self.map_file(candidate, tried.usage)?));
+                    methods.push(MethodReport {
+                        setting,
+                        outcome,
+                        val: Some(chosen.val.clone()),
+                        heldout_w2_ratio: candidate.heldout_w2_ratio(),
+                        certificate: to_json("certificate", &candidate.fit.certificate)?,
+                        map: Some(format!("maps/{name}.safetensors")),
+                        selection: chosen.selection.to_owned(),
+                        seconds: clock.elapsed().as_secs_f64(),
+                    });
                 }
-                None => None,
-            };
-            completions.extend(self.completions(&name, data, &source, &target));
-            let seed = self.options.seed;
-            let kl_prompt = Mean::of(&divergence.prompt, seed);
-            let kl_prompt =
-                kl_prompt.ok_or_else(|| EvalError::NotFinite { what: "KL".to_owned(), found: f64::NAN })?;
-            if !kl_prompt.value.is_finite() {
-                let what = format!("KL of {name} on target prompts of test");
-                return Err(EvalError::NotFinite { what, found: kl_prompt.value });
             }
-            methods.push(MethodReport {
-                setting: tried.point.setting.clone(),
-                refusal_rate: some(refusal_rate(&source))?,
-                answer_rate: answer_rate(&source),
-                target_refusal_rate: some(refusal_rate(&target))?,
-                target_answer_rate: answer_rate(&target),
-                perplexity: text.and_then(Perplexity::value),
-                kl: kl_prompt.value,
-                kl_prompt,
-                kl_continuation: Mean::of(&divergence.continuation, seed),
-                refusal_score: self.refusal_score(&self.prepared.source.test.ids, refusal_tokens, tap)?,
-                versus_baseline: versus(untouched, &source, &target, seed)?,
-                val: chosen.val.clone(),
-                heldout_w2_ratio: candidate.heldout_w2_ratio(),
-                certificate: serde_json::to_value(&candidate.fit.certificate).unwrap_or_default(),
-                map: Some(format!("maps/{name}.safetensors")),
-                selection: chosen.selection.clone(),
-                seconds: clock.elapsed().as_secs_f64(),
-            });
-            maps.push((name, self.map_file(candidate, &tried.point.setting, layers)));
             progress.advance(1);
         }
         Ok(Tested { methods, maps, completions })
+    }
+
+    /// A method on test.
+    fn measure(
+        &self,
+        edits: &[Edit],
+        tap: &mut dyn Tap,
+        divergence: Result<Kl, EvalError>,
+        untouched: &Untouched,
+        refusal_tokens: &[u32],
+    ) -> Result<Measured, EvalError> {
+        let (seed, divergence) = (self.options.seed, divergence?);
+        let (source, target) = self.both(&self.prepared.source.test, &self.prepared.target.test, tap)?;
+        let text =
+            self.text.map(|text| perplexity(self.subject, text, edits, self.options.batch)).transpose()?;
+        let kl_prompt = some(Mean::of(&divergence.prompt, seed)?)?;
+        let scores = MethodScores {
+            refusal_rate: some(refusal_rate(&source))?,
+            answer_rate: answer_rate(&source),
+            target_refusal_rate: some(refusal_rate(&target))?,
+            target_answer_rate: answer_rate(&target),
+            perplexity: text.map(Perplexity::value).transpose()?.flatten(),
+            kl: kl_prompt.value,
+            kl_prompt,
+            kl_continuation: Mean::of(&divergence.continuation, seed)?,
+            refusal_score: self.refusal_score(&self.prepared.source.test, refusal_tokens, tap)?,
+            versus_baseline: versus(untouched, &source, &target, seed)?,
+        };
+        Ok(Measured { scores, source, target })
     }
 
     /// Completions of both sides in one go: a larger batch is a faster one.
@@ -113,7 +140,11 @@ impl Run<'_> {
         };
         let ids = [source.ids.as_slice(), &target.ids].concat();
         let answers = [answers(source), answers(target)].concat();
-        let mut all = self.judge().complete(self.subject, &ids, &answers, tap)?;
+        let item = |index: usize| match index.checked_sub(source.ids.len()) {
+            None => source.item()(index),
+            Some(index) => target.item()(index),
+        };
+        let mut all = self.judge().complete(self.subject, &item, &ids, &answers, tap)?;
         let target = all.split_off(source.ids.len());
         Ok((all, target))
     }
@@ -144,20 +175,37 @@ impl Run<'_> {
         all
     }
 
-    fn map_file(&self, candidate: &Candidate, setting: &Setting, layers: u16) -> MapFile {
-        let certificate = serde_json::to_value(&candidate.fit.certificate).unwrap_or_default();
+    /// The map at every place where it was measured, with how it was fitted and measured.
+    fn map_file(&self, candidate: &Candidate, usage: Use) -> Result<MapFile, EvalError> {
+        let certificate = to_json("certificate", &candidate.fit.certificate)?;
         let entry =
             MapEntry { map: candidate.fit.map.clone(), certificate, method: candidate.method.to_string() };
-        let edits = candidate.edits(layers, Use::PLAIN);
-        MapFile {
-            entries: edits.into_iter().map(|edit| (edit.at.to_string(), entry.clone())).collect(),
-            metadata: BTreeMap::from([
-                ("model.sha256".to_owned(), self.subject.sha256().to_owned()),
-                ("fitted_at_layer".to_owned(), candidate.layer.to_string()),
-                ("tokens".to_owned(), setting.tokens.clone()),
-                ("strength".to_owned(), setting.strength.to_string()),
-            ]),
-        }
+        let fitted = candidate.fitted_at();
+        let places = places(candidate.method, fitted, self.model().spec().layers);
+        let elsewhere = places != [fitted];
+        let record = MapRecord {
+            provenance: self.provenance.clone(),
+            fitted_at: elsewhere.then(|| fitted.to_string()),
+            ..usage.into()
+        };
+        let mut metadata = BTreeMap::new();
+        record.write(&mut metadata);
+        let entries = places.into_iter().map(|at| (at.to_string(), entry.clone()));
+        Ok(MapFile { entries: entries.collect(), metadata })
+    }
+}
+
+/// A method of which validation could measure no setting.
+fn unmeasured(method: Method, reason: &str) -> MethodReport {
+    MethodReport {
+        setting: no_setting(method),
+        outcome: Outcome::Failed { reason: reason.to_owned() },
+        val: None,
+        heldout_w2_ratio: None,
+        certificate: Value::Null,
+        map: None,
+        selection: "nothing: no setting could be measured on validation".to_owned(),
+        seconds: 0.0,
     }
 }
 
@@ -167,14 +215,8 @@ fn versus(
     target: &[Judged],
     seed: u64,
 ) -> Result<Versus, EvalError> {
-    let refused = |with: &[Judged], without: &[Judged]| {
-        let paired = Paired::of(&refusals(with), &refusals(without), seed);
-        paired.ok_or_else(|| EvalError::Setting {
-            name: "prompts",
-            expected: "at least one".to_owned(),
-            found: "none".to_owned(),
-        })
-    };
+    let refused =
+        |with: &[Judged], without: &[Judged]| some(Paired::of(&refusals(with), &refusals(without), seed));
     let right = |with: &[Judged], without: &[Judged]| Paired::of_known(&rights(with), &rights(without), seed);
     Ok(Versus {
         refusal: refused(source, &untouched.source)?,

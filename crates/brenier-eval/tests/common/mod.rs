@@ -1,11 +1,12 @@
 //! A model whose every logit is known, with its own little language.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use brenier_eval::{Side, StudyData, Subject};
-use brenier_model::{ModelError, Prompt, PromptInput};
-use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Site, Spec, Tap};
+use brenier_model::{LanguageModel, LogitsRules, ModelError, Prompt, PromptInput, PromptOptions};
+use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Site, Spec, Tap, TokenKind};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 pub const EOS: u32 = 0;
@@ -43,6 +44,28 @@ fn noise(a: u32, b: u32) -> f32 {
 /// logits are the coordinates themselves, so it refuses every source question and would know every answer.
 pub struct Town {
     spec: Spec,
+    /// Which tokens become infinite as they enter block 1.
+    fuse: Option<Fuse>,
+    /// What running block 1 gives where there are such tokens.
+    refusal: Option<ResidualError>,
+}
+
+/// Whether a token becomes infinite.
+pub type Fuse = fn(&Token<'_>) -> bool;
+
+/// A token as it enters block 1.
+pub struct Token<'a> {
+    pub id: u32,
+    /// Whether earlier steps are in a cache, as in generation.
+    pub decoded: bool,
+    /// What an edit before has added to its embedding.
+    pub edit: &'a [f32],
+}
+
+impl Token<'_> {
+    pub fn is_edited(&self) -> bool {
+        self.edit.iter().any(|&step| step != 0.0)
+    }
 }
 
 impl Town {
@@ -56,7 +79,22 @@ impl Town {
             device: Device::flex(),
             dtype: DType::F32,
         };
-        Self { spec }
+        Self { spec, fuse: None, refusal: None }
+    }
+
+    fn blow(&self, fuse: Fuse, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
+        let shape = x.dims();
+        let mut values: Vec<f32> = x.into_data().iter::<f32>().collect();
+        for (at, x) in values.chunks_mut(HIDDEN).enumerate() {
+            let (row, token) = (at / batch.tokens(), at % batch.tokens());
+            let id = batch.id(row, token);
+            let edit: Vec<f32> = x.iter().zip(Self::embedding(id)).map(|(x, before)| x - before).collect();
+            let padding = batch.kind(row, token) == TokenKind::Padding;
+            if !padding && fuse(&Token { id, decoded: batch.past() > 0, edit: &edit }) {
+                x.fill(f32::INFINITY);
+            }
+        }
+        Tensor::from_data(TensorData::new(values, shape), &self.spec.device)
     }
 
     pub fn embedding(id: u32) -> [f32; HIDDEN] {
@@ -111,6 +149,14 @@ impl ResidualModel for Town {
         tap: &mut dyn Tap,
     ) -> Result<Tensor<3>, ResidualError> {
         for layer in layers {
+            if let (1, Some(fuse)) = (layer, self.fuse) {
+                let before: Vec<f32> = x.to_data().iter::<f32>().collect();
+                x = self.blow(fuse, batch, x);
+                let blown = x.to_data().iter::<f32>().zip(before).any(|(x, before)| x != before);
+                if let (true, Some(refusal)) = (blown, &self.refusal) {
+                    return Err(refusal.clone());
+                }
+            }
             for site in Site::ALL {
                 let at = HookPoint { layer, site };
                 if !tap.wants(at) {
@@ -137,11 +183,26 @@ impl ResidualModel for Town {
 /// The town and its language: a token is a word.
 pub struct Speaker {
     pub town: Town,
+    pub rules: LogitsRules,
 }
 
 impl Speaker {
     pub fn new() -> Self {
-        Self { town: Town::new() }
+        Self { town: Town::new(), rules: LogitsRules::default() }
+    }
+
+    /// With a model that refuses to run block 1 on some tokens.
+    pub fn refusing(fuse: Fuse, refusal: ResidualError) -> Self {
+        let mut speaker = Self::with_fuse(fuse);
+        speaker.town.refusal = Some(refusal);
+        speaker
+    }
+
+    /// With a model in which some tokens become infinite as they enter block 1.
+    pub fn with_fuse(fuse: Fuse) -> Self {
+        let mut speaker = Self::new();
+        speaker.town.fuse = Some(fuse);
+        speaker
     }
 }
 
@@ -152,6 +213,10 @@ impl Subject for Speaker {
 
     fn eos(&self) -> &[u32] {
         &[EOS]
+    }
+
+    fn rules(&self) -> LogitsRules {
+        self.rules.clone()
     }
 
     fn bos(&self) -> Option<u32> {
@@ -168,9 +233,7 @@ impl Subject for Speaker {
     fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         let id = |word: &str| match word {
             "no" => NO,
-            word => {
-                word.strip_prefix('w').and_then(|number| number.parse().ok()).expect("a word of the town")
-            }
+            word => word.strip_prefix('w').and_then(|number| number.parse().ok()).unwrap(),
         };
         Ok(text.split_whitespace().map(id).collect())
     }
@@ -210,7 +273,56 @@ pub fn data() -> StudyData {
         source: side(0),
         target: side(1),
         text: Some(vec!["w3 w4".to_owned(), "no w5 w6 no".to_owned()]),
-        phrases: brenier_eval::Phrases::new("town", &["no".to_owned()]).expect("a sound list"),
+        phrases: brenier_eval::Phrases::new("town", &["no".to_owned()]).unwrap(),
         sha256: Default::default(),
+    }
+}
+
+pub fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
+}
+
+/// A checkpoint without a tokenizer: text is numbers.
+pub struct Numbers(pub LanguageModel);
+
+impl Numbers {
+    /// One of the golden models.
+    pub fn load(name: &str, dtype: DType) -> Self {
+        let dir = golden("models").join(name);
+        Self(LanguageModel::load(&dir, &Device::flex(), Some(dtype)).unwrap())
+    }
+}
+
+impl Subject for Numbers {
+    fn model(&self) -> &dyn ResidualModel {
+        self.0.decoder()
+    }
+
+    fn eos(&self) -> &[u32] {
+        self.0.eos()
+    }
+
+    fn rules(&self) -> LogitsRules {
+        self.0.rules().clone()
+    }
+
+    fn bos(&self) -> Option<u32> {
+        Some(1)
+    }
+
+    fn prompt_ids(&self, prompt: &Prompt) -> Result<Vec<u32>, ModelError> {
+        self.0.prompt_ids(prompt, &PromptOptions::default())
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        Ok(text.split(' ').map(|id| id.parse().unwrap()).collect())
+    }
+
+    fn decode(&self, ids: &[u32]) -> Result<String, ModelError> {
+        Ok(ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "))
+    }
+
+    fn sha256(&self) -> &str {
+        self.0.sha256()
     }
 }

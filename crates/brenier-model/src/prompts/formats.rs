@@ -1,18 +1,18 @@
 //! The formats of prompt files.
 
 use csv::{ErrorKind, StringRecord};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::{Answer, Prompt, PromptFormat, PromptInput};
+use super::{Answer, Extra, Prompt, PromptFormat, PromptInput};
 use crate::ModelError;
+use crate::error::excerpt;
 use crate::fields::kind;
 use crate::files::TextFile;
 
 const EXPECTED_LINE: &str = r#"a JSON object such as {"prompt": "..."} or {"ids": [1, 5]}"#;
 const EXPECTED_HEADER: &str =
     "a header with the column `goal` (AdvBench), `Behavior` (HarmBench) or `Goal` (JailbreakBench)";
-
-type Object = Map<String, Value>;
 
 pub(super) fn prompts(file: &TextFile, format: PromptFormat) -> Result<Vec<Prompt>, ModelError> {
     let format = if format == PromptFormat::Auto { detect(file)? } else { format };
@@ -29,7 +29,8 @@ pub(super) fn prompts(file: &TextFile, format: PromptFormat) -> Result<Vec<Promp
         PromptFormat::JailbreakbenchCsv => table(file, "Goal"),
         PromptFormat::AlpacaJson => alpaca(file),
         PromptFormat::Auto | PromptFormat::Lines => {
-            let prompts = file.lines().map(|(_, line)| Prompt::text(line)).collect();
+            let prompts = file.lines().map(|(line, text)| Prompt { line: Some(line), ..Prompt::text(text) });
+            let prompts = prompts.collect();
             file.not_empty(prompts, "one prompt a line")
         }
     }
@@ -40,10 +41,10 @@ pub(super) fn answers(file: &TextFile) -> Result<Vec<Answer>, ModelError> {
     let answers = objects(file, EXPECTED)?
         .into_iter()
         .map(|(line, object)| {
-            let text = |key: &str| match object.get(key) {
-                Some(Value::String(text)) => Ok(text.clone()),
-                Some(other) => {
-                    Err(file.at(line, &format!("a string as `{key}`"), &kind(other), "put it in quotes"))
+            let text = |key: &str| match object.text(key).map(string) {
+                Some(Ok(text)) => Ok(text),
+                Some(Err(found)) => {
+                    Err(file.at(line, &format!("a string as `{key}`"), &found, "put it in quotes"))
                 }
                 None => Err(file.at(line, EXPECTED, &keys(&object), &format!("add `{key}`"))),
             };
@@ -65,9 +66,9 @@ fn detect(file: &TextFile) -> Result<PromptFormat, ModelError> {
         "json" if start.starts_with('[') => Ok(PromptFormat::AlpacaJson),
         "json" => Ok(PromptFormat::Jsonl),
         "csv" if start.is_empty() => Ok(PromptFormat::AdvbenchCsv),
-        "csv" => header.ok_or_else(|| file.at(1, EXPECTED_HEADER, first, "name the format with --format")),
+        "csv" => header.ok_or_else(|| no_header(file, EXPECTED_HEADER, first)),
         // A text file may well begin with a brace; only a whole object speaks for JSONL.
-        "txt" if serde_json::from_str::<Object>(first).is_err() => Ok(PromptFormat::Lines),
+        "txt" if serde_json::from_str::<Extra>(first).is_err() => Ok(PromptFormat::Lines),
         _ if start.starts_with('{') => Ok(PromptFormat::Jsonl),
         _ if array => Ok(PromptFormat::AlpacaJson),
         _ => Ok(header.filter(|_| first.contains(',')).unwrap_or(PromptFormat::Lines)),
@@ -91,42 +92,78 @@ fn header_format(line: &str) -> Option<PromptFormat> {
 }
 
 /// The JSON objects of a JSONL file with their line numbers.
-fn objects(file: &TextFile, expected: &str) -> Result<Vec<(usize, Object)>, ModelError> {
-    file.lines()
-        .map(|(line, text)| match serde_json::from_str(text) {
-            Ok(Value::Object(object)) => Ok((line, object)),
-            Ok(other) => Err(file.at(line, expected, &kind(&other), "write one object a line")),
-            Err(e) => Err(file.at(line, expected, &reason(&e), "correct the line or remove it")),
-        })
-        .collect()
+fn objects(file: &TextFile, expected: &str) -> Result<Vec<(usize, Extra)>, ModelError> {
+    let object = |(line, text): (usize, &str)| {
+        let hint = "correct the line or remove it";
+        let object = object(text).map_err(|found| file.at(line, expected, &found, hint))?;
+        match object.twice() {
+            None => Ok((line, object)),
+            Some(key) => {
+                let found = format!("`{key}` twice");
+                Err(file.at(line, "each key once", &found, "keep the one that is meant"))
+            }
+        }
+    };
+    file.lines().map(object).collect()
+}
+
+/// A JSON object, or what there is in its place.
+fn object(text: &str) -> Result<Extra, String> {
+    serde_json::from_str(text).map_err(|e| match serde_json::from_str::<Value>(text) {
+        Ok(other) if e.is_data() => kind(&other),
+        _ => reason(&e),
+    })
+}
+
+/// The text of a JSON string, or what there is in its place.
+fn string(text: &str) -> Result<String, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::String(text)) => Ok(text),
+        Ok(other) => Err(kind(&other)),
+        Err(e) => Err(reason(&e)),
+    }
 }
 
 /// What serde_json objects to, with the column but without the line, which is the file's and not the text's.
 fn reason(e: &serde_json::Error) -> String {
     let message = e.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
-    format!("{message} at column {}", e.column())
+    format!("{message} at column {} (counted from 1)", e.column())
 }
 
-fn prompt_of(file: &TextFile, line: usize, mut object: Object) -> Result<Prompt, ModelError> {
-    if let Some(ids) = object.shift_remove("ids") {
+fn prompt_of(file: &TextFile, line: usize, mut object: Extra) -> Result<Prompt, ModelError> {
+    let input = if let Some(text) = object.remove("ids") {
         let expected = "`ids` to be a list of at least one token id (integers from 0)";
         let wrong = |found: &str| file.at(line, expected, found, "give the ids as the tokenizer does");
-        let Value::Array(ids) = ids else { return Err(wrong(&kind(&ids))) };
+        let ids: Vec<Box<RawValue>> = match serde_json::from_str(text.get()) {
+            Ok(ids) => ids,
+            Err(_) => {
+                return Err(wrong(
+                    &serde_json::from_str(text.get()).map_or_else(|_| text.to_string(), |ids| kind(&ids)),
+                ));
+            }
+        };
         if ids.is_empty() {
             return Err(wrong("an empty list"));
         }
-        let ids = ids
-            .iter()
-            .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| wrong(&id.to_string())))
-            .collect::<Result<_, _>>()?;
-        return Ok(Prompt { input: PromptInput::Ids(ids), extra: object });
-    }
-    match object.shift_remove("prompt") {
-        Some(Value::String(text)) => Ok(Prompt { input: PromptInput::Text(text), extra: object }),
-        Some(other) => Err(file.at(line, "`prompt` to be a string", &kind(&other), "put it in quotes")),
-        None => Err(file.at(line, EXPECTED_LINE, &keys(&object), "name the text `prompt`")),
-    }
+        let id = |id: &RawValue| id.get().parse().map_err(|_| wrong(id.get()));
+        PromptInput::Ids(ids.iter().map(|text| id(text)).collect::<Result<_, _>>()?)
+    } else {
+        match object.remove("prompt").map(|text| string(text.get())) {
+            Some(Ok(text)) => PromptInput::Text(text),
+            Some(Err(found)) => {
+                return Err(file.at(line, "`prompt` to be a string", &found, "put it in quotes"));
+            }
+            None => return Err(file.at(line, EXPECTED_LINE, &keys(&object), "name the text `prompt`")),
+        }
+    };
+    Ok(Prompt { input, extra: object, line: Some(line) })
+}
+
+/// The error of a CSV file whose header is another.
+fn no_header(file: &TextFile, expected: &str, found: &str) -> ModelError {
+    let (expected, found) = (expected.to_owned(), excerpt(found));
+    ModelError::Header { path: file.path.clone(), expected, found }
 }
 
 /// A CSV file whose prompts stand in `column`.
@@ -140,8 +177,13 @@ fn table(file: &TextFile, column: &str) -> Result<Vec<Prompt>, ModelError> {
             return file.not_empty(Vec::new(), &expected);
         }
         let found = header.iter().collect::<Vec<_>>().join(", ");
-        return Err(file.at(1, &expected, &found, "check the file or name its format with --format"));
+        return Err(no_header(file, &expected, &found));
     };
+    if let Some(name) = header.iter().enumerate().find(|(i, name)| header.iter().take(*i).any(|h| h == *name))
+    {
+        let found = format!("`{}` twice", name.1);
+        return Err(file.at(1, "each column once", &found, "give every column a name of its own"));
+    }
     let context = find("ContextString").filter(|_| column == "Behavior");
     let cell = |record: &StringRecord, i: usize| record.get(i).unwrap_or_default().to_owned();
     let mut prompts = Vec::new();
@@ -162,8 +204,8 @@ fn table(file: &TextFile, column: &str) -> Result<Vec<Prompt>, ModelError> {
             None => text,
         };
         let others = header.iter().enumerate().filter(|(i, _)| *i != at);
-        let extra = others.map(|(i, name)| (name.to_owned(), cell(&record, i).into())).collect();
-        prompts.push(Prompt { input: PromptInput::Text(text), extra });
+        let extra = others.map(|(i, name)| (name, Value::from(cell(&record, i)))).collect();
+        prompts.push(Prompt { input: PromptInput::Text(text), extra, line: Some(line) });
     }
     file.not_empty(prompts, &format!("records below the header, prompts in the column `{column}`"))
 }
@@ -206,42 +248,51 @@ fn alpaca(file: &TextFile) -> Result<Vec<Prompt>, ModelError> {
     if file.text.trim().is_empty() {
         return file.not_empty(Vec::new(), EXPECTED);
     }
-    let array: Vec<Value> = serde_json::from_str(&file.text).map_err(|e| {
+    let array: Vec<&RawValue> = serde_json::from_str(&file.text).map_err(|e| {
         file.at(e.line(), EXPECTED, &reason(&e), "correct it there; a file of one object a line is jsonl")
     })?;
     let mut prompts = Vec::with_capacity(array.len());
-    for (i, value) in array.into_iter().enumerate() {
+    let (mut line, mut seen) = (1, 0);
+    for (record, text) in array.into_iter().map(RawValue::get).enumerate() {
+        // Each record is a piece of the file's text.
+        let start = text.as_ptr().addr() - file.text.as_ptr().addr();
+        let between = file.text.as_bytes().get(seen..start).unwrap_or_default();
+        line += between.iter().filter(|b| **b == b'\n').count();
+        seen = start;
         let wrong = |expected: &str, found: &str| ModelError::Record {
             path: file.path.clone(),
-            record: i + 1,
+            line,
+            record,
             expected: expected.to_owned(),
-            found: found.to_owned(),
+            found: excerpt(found),
         };
-        let Value::Object(mut object) = value else {
-            return Err(wrong(r#"an object with "instruction""#, &kind(&value)));
-        };
-        let text = match object.shift_remove("instruction") {
-            Some(Value::String(text)) if !text.trim().is_empty() => text,
-            Some(Value::String(_)) => return Err(wrong("text as `instruction`", "an empty string")),
-            Some(other) => return Err(wrong("a string as `instruction`", &kind(&other))),
+        let mut object = object(text).map_err(|found| wrong(r#"an object with "instruction""#, &found))?;
+        if let Some(key) = object.twice() {
+            return Err(wrong("each key once", &format!("`{key}` twice")));
+        }
+        let text = match object.remove("instruction").map(|text| string(text.get())) {
+            Some(Ok(text)) if !text.trim().is_empty() => text,
+            Some(Ok(_)) => return Err(wrong("text as `instruction`", "an empty string")),
+            Some(Err(found)) => return Err(wrong("a string as `instruction`", &found)),
             None => return Err(wrong("the key `instruction`", &keys(&object))),
         };
-        let text = match object.shift_remove("input") {
-            None | Some(Value::Null) => text,
-            Some(Value::String(input)) if input.is_empty() => text,
-            Some(Value::String(input)) => format!("{text}\n{input}"),
-            Some(other) => return Err(wrong("a string as `input`", &kind(&other))),
+        let input = object.remove("input").filter(|input| input.get() != "null");
+        let text = match input.map(|input| string(input.get())) {
+            None => text,
+            Some(Ok(input)) if input.is_empty() => text,
+            Some(Ok(input)) => format!("{text}\n{input}"),
+            Some(Err(found)) => return Err(wrong("a string as `input`", &found)),
         };
-        prompts.push(Prompt { input: PromptInput::Text(text), extra: object });
+        prompts.push(Prompt { input: PromptInput::Text(text), extra: object, line: Some(line) });
     }
     file.not_empty(prompts, EXPECTED)
 }
 
 /// The keys of an object, for an error.
-fn keys(object: &Object) -> String {
+fn keys(object: &Extra) -> String {
     if object.is_empty() {
         return "no keys".to_owned();
     }
-    let names: Vec<_> = object.keys().map(String::as_str).collect();
+    let names: Vec<_> = object.iter().map(|(key, _)| key).collect();
     format!("the keys {}", names.join(", "))
 }

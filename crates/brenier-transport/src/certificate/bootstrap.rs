@@ -19,6 +19,11 @@ pub struct BootstrapOptions {
     pub seed: u64,
 }
 
+impl BootstrapOptions {
+    /// The most resamples that a fit takes: every one is a fit, and two numbers are kept of it.
+    pub const MOST_RESAMPLES: usize = 100_000;
+}
+
 impl Default for BootstrapOptions {
     fn default() -> Self {
         Self { resamples: 200, level: 0.95, seed: 0 }

@@ -21,6 +21,11 @@ pub struct SlicedOptions {
     pub seed: u64,
 }
 
+impl SlicedOptions {
+    /// The most directions that a fit takes: each is as wide as a row.
+    pub const MOST_DIRECTIONS: usize = 10_000;
+}
+
 impl Default for SlicedOptions {
     fn default() -> Self {
         Self { directions: 128, seed: 0 }

@@ -15,6 +15,7 @@ mod train;
 
 use std::path::{Path, PathBuf};
 
+use brenier_files::Existing;
 use brenier_model::{Architecture, Config, Decoder, LanguageModel};
 use brenier_organism::corpus::{Corpus, SEED, Split};
 use brenier_organism::tokenizer::{self, CONTEXT};
@@ -92,20 +93,24 @@ fn model_data() -> PathBuf {
 
 fn write_corpus(corpus: &Corpus) -> Result<()> {
     for dir in [model_data(), data().join("study")] {
-        std::fs::create_dir_all(dir)?;
+        brenier_files::create_dir(&dir)?;
     }
-    std::fs::write(model_data().join("tokenizer.json"), tokenizer::train(&corpus.lines())?)?;
-    std::fs::write(model_data().join("tokenizer_config.json"), format!("{:#}\n", tokenizer::config()))?;
+    write(&model_data().join("tokenizer.json"), &tokenizer::train(&corpus.lines())?)?;
+    write(&model_data().join("tokenizer_config.json"), &format!("{:#}\n", tokenizer::config()))?;
     for (name, content) in corpus.files() {
-        std::fs::write(data().join("study").join(name), content)?;
+        write(&data().join("study").join(name), &content)?;
     }
     Ok(())
 }
 
+fn write(path: &Path, text: &str) -> Result<()> {
+    Ok(brenier_files::write_bytes(path, Existing::Replace, text.as_bytes())?)
+}
+
 fn copy_tokenizer(dir: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir)?;
+    brenier_files::create_dir(dir)?;
     for name in ["tokenizer.json", "tokenizer_config.json"] {
-        std::fs::copy(model_data().join(name), dir.join(name))?;
+        write(&dir.join(name), &std::fs::read_to_string(model_data().join(name))?)?;
     }
     Ok(())
 }
@@ -120,8 +125,8 @@ fn write_model(dir: &Path, decoder: &Decoder, dtype: DType) -> Result<()> {
         "pad_token_id": tokenizer::PAD_ID,
         "do_sample": false,
     });
-    std::fs::write(dir.join("config.json"), format!("{:#}\n", config.to_json()))?;
-    std::fs::write(dir.join("generation_config.json"), format!("{generation:#}\n"))?;
+    write(&dir.join("config.json"), &format!("{:#}\n", config.to_json()))?;
+    write(&dir.join("generation_config.json"), &format!("{generation:#}\n"))?;
     decoder.save_safetensors(&dir.join("model.safetensors"), dtype)?;
     Ok(())
 }

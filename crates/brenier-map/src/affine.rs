@@ -183,13 +183,10 @@ impl Affine {
                 moved
             }
             Affine::Mixture(map) => {
-                let steps: Vec<Vec<f64>> = (0..x.ncols()).map(|i| map.row_step(x.col_as_slice(i))).collect();
+                let columns: Vec<&[f64]> = (0..x.ncols()).map(|i| x.col_as_slice(i)).collect();
+                let steps = map.steps(&columns);
                 each(&mut x, |j, _| map.offset[j]);
-                add(
-                    &mut x,
-                    map.u.as_ref(),
-                    Mat::from_fn(map.u.ncols(), steps.len(), |k, i| steps[i][k]).as_ref(),
-                );
+                add(&mut x, map.u.as_ref(), steps.as_ref());
                 x
             }
         }

@@ -7,6 +7,9 @@ use crate::affine::{check_matrix, check_number, check_vector};
 use crate::coordinates::{Number, along, form, scaled};
 use crate::error::MapError;
 
+/// Rows that a thread reads at once.
+const BLOCK: usize = 16;
+
 /// The share of the map that a row gets:
 ///
 /// ```text
@@ -56,13 +59,17 @@ impl Gate {
             return Err(MapError::Width { expected: self.dim(), found: rows.ncols() });
         }
         // Rows do not know of each other: which thread has which changes no bit.
-        let row = |i: usize| rows.row(i).iter().copied().collect::<Vec<f64>>();
-        Ok((0..rows.nrows()).into_par_iter().map(|i| self.row_log_odds(&row(i))).collect())
+        let of = |rows: MatRef<'_, f64>| {
+            let rows: Vec<Vec<f64>> = rows.row_iter().map(|row| row.iter().copied().collect()).collect();
+            self.log_odds_of(&rows)
+        };
+        Ok(rows.par_row_chunks(BLOCK).flat_map(of).collect())
     }
 
-    /// Log-odds of a row of the right width.
-    pub(crate) fn row_log_odds<T: Number>(&self, row: &[T]) -> f64 {
-        self.log_odds_at(&along(self.basis.as_ref(), &self.center, row))
+    /// Log-odds of rows of the right width.
+    pub(crate) fn log_odds_of<T: Number>(&self, rows: &[impl AsRef<[T]>]) -> Vec<f64> {
+        let z = along(self.basis.as_ref(), &self.center, rows);
+        (0..z.ncols()).map(|i| self.log_odds_at(z.col_as_slice(i))).collect()
     }
 
     fn log_odds_at(&self, z: &[f64]) -> f64 {

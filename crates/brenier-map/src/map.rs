@@ -4,12 +4,12 @@ use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 
 use crate::affine::Affine;
-use crate::coordinates::{Number, Step, along};
+use crate::coordinates::{Number, Step, along, apply_steps};
 use crate::error::MapError;
 use crate::gate::Gate;
 
 /// Rows mapped at once by a thread: what it holds beside the rows is two blocks of so many in f64 at most.
-const BLOCK: usize = 24;
+const BLOCK: usize = 32;
 
 /// Above this rank matrix products are the faster way.
 const FEW: usize = 16;
@@ -142,41 +142,33 @@ impl RowMap {
     fn move_rows<T: Number>(&self, rows: &mut [&mut [T]], strength: f64) -> Option<(usize, usize)> {
         let weights: Vec<f64> = match &self.gate {
             Some(gate) => {
-                rows.iter().map(|row| strength * gate.probability(gate.row_log_odds(row))).collect()
+                let odds = gate.log_odds_of(rows);
+                odds.into_iter().map(|odds| strength * gate.probability(odds)).collect()
             }
             None => vec![strength; rows.len()],
         };
-        let beyond: Vec<bool> = match &self.affine {
+        let row = match &self.affine {
             Affine::LowRank(map) if map.u.ncols() <= FEW => {
                 let (grow, constant) = (map.scale - 1.0, map.constant());
                 let grow = (grow != 0.0).then_some((grow, map.mean.as_slice()));
+                let z = along(map.v.as_ref(), &map.mean, rows);
                 let step = Step { grow, constant: &constant, directions: map.u.as_ref() };
-                let rows = rows.iter_mut().zip(&weights);
-                rows.map(|(row, weight)| step.apply(row, *weight, &along(map.v.as_ref(), &map.mean, row)))
-                    .collect()
+                step.apply(rows, &weights, z.as_ref())
             }
             Affine::Mixture(map) => {
+                let z = map.steps(rows);
                 let step = Step { grow: None, constant: &map.offset, directions: map.u.as_ref() };
-                let rows = rows.iter_mut().zip(&weights);
-                rows.map(|(row, weight)| step.apply(row, *weight, &map.row_step(row))).collect()
+                step.apply(rows, &weights, z.as_ref())
             }
             affine => {
                 let mut x = Mat::zeros(self.dim(), rows.len());
                 for (i, row) in rows.iter().enumerate() {
                     x.col_as_slice_mut(i).iter_mut().zip(&**row).for_each(|(wide, x)| *wide = x.widen());
                 }
-                let moved = affine.displacement(x);
-                let none = MatRef::from_column_major_slice(&[], self.dim(), 0);
-                let rows = rows.iter_mut().zip(&weights).enumerate();
-                rows.map(|(i, (row, weight))| {
-                    let step = Step { grow: None, constant: moved.col_as_slice(i), directions: none };
-                    step.apply(row, *weight, &[])
-                })
-                .collect()
+                apply_steps(rows, &weights, affine.displacement(x).as_ref())
             }
-        };
-        let row = (0..rows.len()).find(|&i| beyond[i])?;
-        let column = rows[row].iter().position(|x| !x.widen().is_finite())?;
+        }?;
+        let column = rows[row].iter().position(|x| !x.is_finite())?;
         Some((row, column))
     }
 

@@ -69,18 +69,26 @@ impl Mixture {
         if rows.ncols() != self.dim() {
             return Err(MapError::Width { expected: self.dim(), found: rows.ncols() });
         }
-        let row = |i: usize| rows.row(i).iter().copied().collect::<Vec<f64>>();
-        let shares = |i: usize| self.shares_at(&along(self.v.as_ref(), &self.center, &row(i)));
-        let shares: Vec<Vec<f64>> = (0..rows.nrows()).map(shares).collect();
+        let each: Vec<Vec<f64>> = rows.row_iter().map(|row| row.iter().copied().collect()).collect();
+        let z = along(self.v.as_ref(), &self.center, &each);
+        let shares: Vec<Vec<f64>> = (0..rows.nrows()).map(|i| self.shares_at(z.col_as_slice(i))).collect();
         Ok(Mat::from_fn(rows.nrows(), self.pieces.len(), |i, c| shares[i][c]))
     }
 
-    /// The step of a row along `U`.
-    pub(crate) fn row_step<T: Number>(&self, row: &[T]) -> Vec<f64> {
-        let z = along(self.v.as_ref(), &self.center, row);
+    /// The steps of rows along `U`, as columns, `[K, n]`.
+    pub(crate) fn steps<T: Number>(&self, rows: &[impl AsRef<[T]>]) -> Mat<f64> {
+        let mut z = along(self.v.as_ref(), &self.center, rows);
+        for i in 0..z.ncols() {
+            let step = self.step_at(z.col_as_slice(i));
+            z.col_as_slice_mut(i).copy_from_slice(&step);
+        }
+        z
+    }
+
+    fn step_at(&self, z: &[f64]) -> Vec<f64> {
         let mut step = vec![0.0; z.len()];
         // A piece without a share has no say, not even where its step overflows.
-        for (piece, share) in self.pieces.iter().zip(self.shares_at(&z)).filter(|&(_, share)| share != 0.0) {
+        for (piece, share) in self.pieces.iter().zip(self.shares_at(z)).filter(|&(_, share)| share != 0.0) {
             for (a, step) in step.iter_mut().enumerate() {
                 let along = z.iter().enumerate().map(|(b, z)| piece.matrix[(a, b)] * z);
                 *step += share * (piece.shift[a] + along.sum::<f64>());

@@ -89,28 +89,19 @@ pub(crate) struct Optimal {
 /// The formula, and the conditions.
 pub(crate) fn optimal(between: &Between) -> Result<Optimal, TransportError> {
     let range = between.range_of_source()?;
-    let (kept, s) = (range.kept, range.deviations());
-    let inner = {
-        let mut across = product(between.of_target.as_ref(), range.axes());
-        for (column, s) in across.as_mut().col_iter_mut().zip(s) {
-            column.iter_mut().for_each(|x| *x *= s);
-        }
-        let ThinSvd { values, right: mut half } = thin_svd(across.as_ref())?;
-        drop(across);
-        // diag(1/s) U diag(g) U^T diag(1/s), as a Gram matrix: exactly symmetric and positive semi-definite.
-        for (column, g) in half.as_mut().col_iter_mut().zip(values) {
-            column.iter_mut().zip(s).for_each(|(x, s)| *x = *x * g.sqrt() / s);
-        }
-        gram(half.as_ref())
-    };
+    let (inner, w2_squared) = (|| root_formula(between, &range), || between.w2_squared_within(&range));
+    // One after the other where what each holds is as large as the rows.
+    let is_small = 2 * between.rank() < between.dim;
+    let (inner, w2_squared) = if is_small { rayon::join(inner, w2_squared) } else { (inner(), w2_squared()) };
+    let (kept, inner, w2_squared) = (range.kept, inner?, w2_squared?);
     let eigenvalues = inner.clone();
     let mut matrix = range.beside_identity(inner);
     symmetrize(&mut matrix);
     let (measured, eigenvalues) = rayon::join(
-        || between.measure(matrix.as_ref(), range),
+        || between.measure(matrix.as_ref(), range, w2_squared),
         || symmetric_eigenvalues(eigenvalues.as_ref()),
     );
-    let ((mut optimality, sizes), mut eigenvalues) = (measured?, eigenvalues?);
+    let ((mut optimality, sizes), mut eigenvalues) = (measured, eigenvalues?);
     if kept < between.rank() {
         eigenvalues.push(1.0);
     }
@@ -120,6 +111,22 @@ pub(crate) fn optimal(between: &Between) -> Result<Optimal, TransportError> {
     [optimality.min_eigenvalue, optimality.max_eigenvalue] = extremes(&eigenvalues);
     check(&mut optimality, between.longest(), &sizes)?;
     Ok(Optimal { matrix, optimality })
+}
+
+/// `diag(1/s) U diag(g) U^T diag(1/s)` along the axes of the source's range, `[kept, kept]`: a Gram matrix, exactly symmetric
+/// and positive semi-definite.
+fn root_formula(between: &Between, range: &Range) -> Result<Mat<f64>, LinalgError> {
+    let s = range.deviations();
+    let mut across = product(between.of_target.as_ref(), range.axes());
+    for (column, s) in across.as_mut().col_iter_mut().zip(s) {
+        column.iter_mut().for_each(|x| *x *= s);
+    }
+    let ThinSvd { values, right: mut half } = thin_svd(across.as_ref())?;
+    drop(across);
+    for (column, g) in half.as_mut().col_iter_mut().zip(values) {
+        column.iter_mut().zip(s).for_each(|(x, s)| *x = *x * g.sqrt() / s);
+    }
+    Ok(gram(half.as_ref()))
 }
 
 /// Refuses a map whose conditions, as measured, are off by more than rounding explains; `dim` is the longest sum.
@@ -235,19 +242,34 @@ impl Between {
         Range::of(self.of_source.as_ref(), self.dim, 0.0)
     }
 
+    /// W2^2 between the source and the reachable part of the target, by the nuclear norm: a way that shares no decomposition
+    /// with the map but that of the source.
+    pub(crate) fn w2_squared_within(&self, range: &Range) -> Result<f64, LinalgError> {
+        let reached = product(self.of_target.as_ref(), range.axes());
+        let on_range = product_with_transpose(reached.as_ref(), range.axes());
+        drop(reached);
+        Ok(self.apart + self.outside() + bures_squared(self.of_source.as_ref(), on_range.as_ref())?)
+    }
+
+    /// The squared distance outside the span: there an isotropic source can be scaled to any isotropic target, and a flat
+    /// one not at all.
+    fn outside(&self) -> f64 {
+        let [e_s, e_t] = self.isotropic;
+        if e_s > 0.0 { self.rest() * (e_s.sqrt() - e_t.sqrt()).powi(2) } else { 0.0 }
+    }
+
     /// Measures a map `x -> m_t + A (x - m_s)`, which is `matrix` in the span, [`Self::scale`] times the identity outside
     /// it, and the identity off the `range` of the source: all of [`Optimality`] but its eigenvalues, what concerns the
-    /// returned operator, and the tolerance. The range is used up.
+    /// returned operator, and the tolerance. `w2_squared`: [`Self::w2_squared_within`]. The range is used up.
     pub(crate) fn measure(
         &self,
         matrix: MatRef<'_, f64>,
         range: Range,
-    ) -> Result<(Optimality, Sizes), TransportError> {
+        w2_squared: f64,
+    ) -> (Optimality, Sizes) {
         let (of_source, of_target, axes) = (self.of_source.as_ref(), self.of_target.as_ref(), range.axes());
         let reached = product(of_target, axes);
-        // Outside the span an isotropic source can be scaled to any isotropic target, and a flat one not at all.
-        let ([e_s, e_t], rest) = (self.isotropic, self.rest());
-        let outside = if e_s > 0.0 { rest * (e_s.sqrt() - e_t.sqrt()).powi(2) } else { 0.0 };
+        let ([e_s, e_t], rest, outside) = (self.isotropic, self.rest(), self.outside());
         let inside = squared_norm(reached.as_ref()) + if e_s > 0.0 { rest * e_t } else { 0.0 };
         let all = squared_norm(of_target) + rest * e_t;
 
@@ -265,20 +287,12 @@ impl Between {
             cost: self.apart + outside + squared_norm(of_source) + inside,
         };
 
-        let on_range = product_with_transpose(reached.as_ref(), axes);
         let (rank, floor, condition) = (range.kept, range.floor, range.condition());
         drop((reached, range));
 
-        // The cost of moving, against the distance by the nuclear norm: two ways that share no decomposition.
-        let both = self.apart + outside;
-        let (moving, bures) = rayon::join(
-            || {
-                let mut step = matrix.transpose().to_owned();
-                add_to_diagonal(&mut step, -1.0);
-                squared_norm(product(of_source, step.as_ref()).as_ref())
-            },
-            || bures_squared(of_source, on_range.as_ref()),
-        );
+        let mut step = matrix.transpose().to_owned();
+        add_to_diagonal(&mut step, -1.0);
+        let moving = squared_norm(product(of_source, step.as_ref()).as_ref());
         let optimality = Optimality {
             rank,
             floored: self.rank() - rank,
@@ -287,11 +301,11 @@ impl Between {
             push_forward_covariance: ratio(broken, sizes.target),
             unreachable: ratio((all - inside).max(0.0), all),
             symmetry: asymmetry(matrix),
-            transport_cost: moving + both,
-            w2_squared: bures? + both,
+            transport_cost: self.apart + outside + moving,
+            w2_squared,
             ..Optimality::default()
         };
-        Ok((optimality, sizes))
+        (optimality, sizes)
     }
 }
 

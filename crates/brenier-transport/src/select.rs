@@ -155,7 +155,7 @@ fn score(components: usize, cut: &Cut, options: &FitOptions) -> Result<f64, Tran
     let source = Samples::from(cut.out[0].needed_rows("a fold")?);
     let goal = Gaussian::from_rows(cut.out[1].needed_rows("a fold")?, covariance)?;
     let before = w2(&Gaussian::from_rows(source, covariance)?, &goal)?;
-    let after = moved(&map, source.rows())?;
-    let after = Gaussian::from_rows(source.with_rows(after.as_ref()), covariance)?;
+    let after = moved(&map, source.rows())?.rows;
+    let after = Gaussian::from_rows(source.with_rows(after.transpose()), covariance)?;
     Ok(if before > 0.0 { w2(&after, &goal)? / before } else { 1.0 })
 }

@@ -5,8 +5,9 @@ use crate::error::TransportError;
 use crate::gaussian::{Gaussian, w2};
 use crate::samples::Samples;
 use brenier_linalg::{Covariance, Rows, add_product, mean, singular_values, squared_norm};
-use brenier_map::{Gate, RowMap};
+use brenier_map::{Gate, MapError, RowMap};
 use faer::{Mat, MatRef};
+use rayon::prelude::*;
 
 /// Measures a map on rows: what it does to them where it is applied. `before`: W2 before, if it is known.
 pub(crate) fn measure<'a>(
@@ -18,14 +19,14 @@ pub(crate) fn measure<'a>(
 ) -> Result<Quality, TransportError> {
     let (source, target) = (source.into(), target.into());
     // One after the other: each copy of the rows is as large as they are.
-    let target_step = step(target, moved(map, target.rows())?.as_ref())?;
+    let target_step = mean_step(target, &moved(map, target.rows())?.squared_steps)?;
     let w2_before = match before {
         Some(before) => before,
         None => w2(&Gaussian::from_rows(source, covariance)?, &Gaussian::from_rows(target, covariance)?)?,
     };
     let after = moved(map, source.rows())?;
-    let source_step = step(source, after.as_ref())?;
-    let w2_after = distance(source, after, target, covariance)?;
+    let source_step = mean_step(source, &after.squared_steps)?;
+    let w2_after = distance(source, after.rows, target, covariance)?;
     Ok(Quality {
         w2_before,
         w2_after,
@@ -43,28 +44,30 @@ pub(crate) fn measure<'a>(
 
 /// Columns of the target that are centred at once.
 const STRIP: usize = 256;
+/// Rows that a thread moves at once.
+const AT_ONCE: usize = 32;
 
-/// W2 between the Gaussians of `moved` rows, which have the weights of `source`, and of the target's. Of few rows no copy
-/// is made beside them.
+/// W2 between the Gaussians of `moved` rows, as columns, which have the weights of `source`, and of the target's. Of few rows
+/// no copy is made beside them.
 fn distance(
     source: Samples<'_>,
     mut moved: Mat<f64>,
     target: Samples<'_>,
     covariance: Covariance,
 ) -> Result<f64, TransportError> {
-    let (n, d) = moved.shape();
+    let (d, n) = moved.shape();
     if n.max(target.rows().nrows()) > d {
-        let moved = Gaussian::from_rows(source.with_rows(moved.as_ref()), covariance)?;
+        let moved = Gaussian::from_rows(source.with_rows(moved.transpose()), covariance)?;
         return w2(&moved, &Gaussian::from_rows(target, covariance)?);
     }
-    let (rows, goal) = (source.with_rows(moved.as_ref()).check()?, target.check()?);
+    let (rows, goal) = (source.with_rows(moved.transpose()).check()?, target.check()?);
     let roots = |rows: Rows<'_>| -> Vec<f64> {
         rows.covariance_weights(covariance).into_iter().map(f64::sqrt).collect()
     };
     let (from, to, roots, goal_roots) = (mean(rows), mean(goal), roots(rows), roots(goal));
     let apart: f64 = from.iter().zip(&to).map(|(a, b)| (a - b) * (a - b)).sum();
-    for (column, mean) in moved.as_mut().col_iter_mut().zip(&from) {
-        column.iter_mut().zip(&roots).for_each(|(x, root)| *x = (*x - mean) * root);
+    for (i, root) in roots.iter().enumerate() {
+        moved.col_as_slice_mut(i).iter_mut().zip(&from).for_each(|(x, mean)| *x = (*x - mean) * root);
     }
     let (mut across, mut trace) = (Mat::<f64>::zeros(n, goal.count()), squared_norm(moved.as_ref()));
     for start in (0..d).step_by(STRIP) {
@@ -73,7 +76,7 @@ fn distance(
             (goal.view()[(i, start + j)] - to[start + j]) * goal_roots[i]
         });
         trace += squared_norm(strip.as_ref());
-        add_product(&mut across, moved.as_ref().subcols(start, width), strip.transpose());
+        add_product(&mut across, moved.as_ref().subrows(start, width).transpose(), strip.transpose());
     }
     let nuclear: f64 = singular_values(across.as_ref())?.iter().sum();
     Ok((apart + (trace - 2.0 * nuclear).max(0.0)).sqrt())
@@ -134,21 +137,44 @@ fn auc(positive: &[f64], negative: &[f64]) -> f64 {
     wins / (positive.len() * negative.len()) as f64
 }
 
-pub(crate) fn moved(map: &RowMap, rows: MatRef<'_, f64>) -> Result<Mat<f64>, TransportError> {
-    let mut out = rows.to_owned();
-    map.apply_rows(out.as_mut(), 1.0)?;
+/// Rows that a map has moved.
+pub(crate) struct Moved {
+    /// The rows as columns, `[d, n]`: a map takes rows fastest that lie one after the other.
+    pub rows: Mat<f64>,
+    /// `|T(x) - x|^2`. `[n]`.
+    pub squared_steps: Vec<f64>,
+}
+
+/// Moves a copy of the rows.
+pub(crate) fn moved(map: &RowMap, rows: MatRef<'_, f64>) -> Result<Moved, TransportError> {
+    let mut out =
+        Moved { rows: Mat::zeros(rows.ncols(), rows.nrows()), squared_steps: vec![0.0; rows.nrows()] };
+    let blocks = out.rows.as_mut().par_col_chunks_mut(AT_ONCE).zip(out.squared_steps.par_chunks_mut(AT_ONCE));
+    blocks.zip(rows.par_row_chunks(AT_ONCE)).enumerate().try_for_each(
+        |(index, ((mut block, steps), rows))| {
+            for (j, column) in rows.col_iter().enumerate() {
+                column.iter().enumerate().for_each(|(i, x)| block[(j, i)] = *x);
+            }
+            let before = block.to_owned();
+            map.apply_rows(block.as_mut().transpose_mut(), 1.0).map_err(|error| match error {
+                MapError::Overflow { row, column, number } => {
+                    MapError::Overflow { row: index * AT_ONCE + row, column, number }
+                }
+                error => error,
+            })?;
+            for (i, step) in steps.iter_mut().enumerate() {
+                let places = block.as_ref().col(i).iter().zip(before.col(i).iter());
+                *step = places.map(|(after, before)| (after - before).powi(2)).sum();
+            }
+            Ok::<_, TransportError>(())
+        },
+    )?;
     Ok(out)
 }
 
-fn step(before: Samples<'_>, after: MatRef<'_, f64>) -> Result<f64, TransportError> {
-    let n = after.nrows();
-    let shares = before.shares()?.unwrap_or_else(|| vec![1.0 / n as f64; n]);
-    let columns = before.rows().col_iter().zip(after.col_iter());
-    let squares = columns.map(|(before, after)| {
-        let steps = after.iter().zip(before.iter()).zip(&shares);
-        steps.map(|((after, before), share)| share * (after - before).powi(2)).sum::<f64>()
-    });
-    Ok(squares.sum::<f64>().sqrt())
+/// Root of the mean of squared steps, each with the weight of its row.
+fn mean_step(rows: Samples<'_>, squared: &[f64]) -> Result<f64, TransportError> {
+    Ok(average(squared, rows.shares()?.as_deref()).sqrt())
 }
 
 fn average(values: &[f64], shares: Option<&[f64]>) -> f64 {

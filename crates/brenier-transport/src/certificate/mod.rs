@@ -117,12 +117,13 @@ pub struct Optimality {
     /// `W2^2` between the source and the reachable part of the target, found apart from the map: by the nuclear norm. Equals
     /// the cost.
     pub w2_squared: f64,
-    /// `|Q^T Q - I|_F / sqrt(r)` of the basis `Q` that the returned map reads and writes with; none where it reads all
-    /// coordinates.
+    /// `|Q^T Q - I|_F / sqrt(r)` of the basis `Q` that the returned map reads and writes with, as 16 random combinations
+    /// of its columns show it; none where it reads all coordinates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orthonormality: Option<f64>,
     /// How far what this basis reads of the rows is off the coordinates in which the map was found, and their variance
-    /// outside of it, relative; none where there is no basis, or where it is made to leave variance out.
+    /// outside of it (unless it is made to leave some out), relative, as 16 random combinations of the rows show it; none
+    /// where there is no basis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reading: Option<f64>,
     /// What rounding can explain in any of these, relative.

@@ -162,7 +162,7 @@ fn moved_along(
     let blocks = out.as_mut().par_row_chunks_mut(AT_ONCE).enumerate();
     blocks.try_for_each(|(index, mut out)| {
         let block = moved(map, rows.subrows(index * AT_ONCE, out.nrows()))?;
-        out.copy_from(product(block.as_ref(), directions));
+        out.copy_from(product(block.rows.transpose(), directions));
         Ok::<_, TransportError>(())
     })?;
     Ok(out)

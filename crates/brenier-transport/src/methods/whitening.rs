@@ -28,6 +28,7 @@ pub(crate) fn whitening(
 ) -> Result<Estimate, TransportError> {
     let Pair { between: joint, shrinkage, inner: span } = gaussians(reduced, options, intensities)?;
     let range = joint.range_of_source()?;
+    let w2_squared = joint.w2_squared_within(&range)?;
     let (r, kept, scale) = (joint.rank(), range.kept, joint.scale());
 
     let inner = {
@@ -42,7 +43,7 @@ pub(crate) fn whitening(
     };
     let matrix = range.beside_identity(inner);
 
-    let (mut control, _) = joint.measure(matrix.as_ref(), range)?;
+    let (mut control, _) = joint.measure(matrix.as_ref(), range, w2_squared);
     let middle = Mat::from_fn(r, r, |i, j| 0.5 * (matrix[(i, j)] + matrix[(j, i)]));
     let mut eigenvalues = symmetric_eigenvalues(middle.as_ref())?;
     drop(middle);

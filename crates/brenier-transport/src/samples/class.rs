@@ -3,10 +3,11 @@ use crate::gaussian::Gaussian;
 use crate::gaussian::ppca::{LatentGaussian, latent_gaussian};
 use crate::samples::{Kept, Owned, Samples};
 use brenier_linalg::{
-    Covariance, LinalgError, Rows, Shrinkage, add_product, center, factor, ledoit_wolf_of_factor, mean,
-    oas_of_factor, product, reduce, squared_norm,
+    Covariance, LinalgError, Rows, Shrinkage, center, factor, ledoit_wolf_of_factor, mean, oas_of_factor,
+    product, reduce, transpose_product,
 };
 use faer::{Mat, MatRef};
+use rayon::prelude::*;
 
 /// Largest magnitude of an input: sums of its fourth power over any number of rows stay finite.
 pub(crate) const LIMIT: f64 = 1e60;
@@ -184,24 +185,23 @@ impl<'a> Class<'a> {
         Ok(Class { mean, known: Known::Owned(Owned { rows: divided(rows), weights: self.weights()? }) })
     }
 
-    /// `F Q` for the factor `F` of the covariance divided by `n` and columns `Q`, `[d, k]`, and `|F|_F^2`: a few columns of
-    /// the rows at a time, without a copy of them.
-    pub(crate) fn read_with(&self, columns: MatRef<'_, f64>) -> Result<(Mat<f64>, f64), LinalgError> {
+    /// `F^T G` for the factor `F` of the covariance divided by `n`, `[m, d]`, and some `G`, `[m, p]`: combinations of the
+    /// rows about their mean, as columns. A few columns of the rows at a time, without a copy of them.
+    pub(crate) fn combined(&self, by: MatRef<'_, f64>) -> Result<Mat<f64>, LinalgError> {
         if let Known::Factor { factor, .. } = &self.known {
-            return Ok((product(factor.as_ref(), columns), squared_norm(factor.as_ref())));
+            return Ok(transpose_product(factor.as_ref(), by));
         }
         let roots: Vec<f64> = self.shares()?.into_iter().map(f64::sqrt).collect();
-        let (mut read, mut whole) = (Mat::zeros(self.count(), columns.ncols()), 0.0);
-        let Some(rows) = self.rows()? else { return Ok((read, whole)) };
-        for start in (0..self.width()).step_by(STRIP) {
-            let width = STRIP.min(self.width() - start);
-            let strip = Mat::from_fn(roots.len(), width, |i, j| {
-                roots[i] * (rows.view()[(i, start + j)] - self.mean[start + j])
+        let mut out = Mat::zeros(self.width(), by.ncols());
+        let Some(rows) = self.rows()? else { return Ok(out) };
+        out.as_mut().par_row_chunks_mut(STRIP).enumerate().for_each(|(index, mut out)| {
+            let at = index * STRIP;
+            let strip = Mat::from_fn(roots.len(), out.nrows(), |i, j| {
+                roots[i] * (rows.view()[(i, at + j)] - self.mean[at + j])
             });
-            whole += squared_norm(strip.as_ref());
-            add_product(&mut read, strip.as_ref(), columns.subrows(start, width));
-        }
-        Ok((read, whole))
+            out.copy_from(transpose_product(strip.as_ref(), by));
+        });
+        Ok(out)
     }
 
     /// The rows at these places, each with its weight.

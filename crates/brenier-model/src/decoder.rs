@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::attention::{Attention, HeadShape, Step};
+use crate::checkpoint::Dtypes;
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::layers::{Embedding, Linear, Mlp, RmsNorm};
@@ -73,7 +74,8 @@ impl Decoder {
     /// seed gives the same weights on every device.
     #[must_use]
     pub fn init(config: &Config, seed: u64, device: &Device) -> Self {
-        match Self::build(config, &mut Fresh::new(config, seed, device), device, DType::F32) {
+        let dtypes = Dtypes { weights: DType::F32, activations: DType::F32 };
+        match Self::build(config, &mut Fresh::new(config, seed, device), device, dtypes) {
             Ok(decoder) => decoder,
             Err(never) => match never {},
         }
@@ -84,7 +86,7 @@ impl Decoder {
         config: &Config,
         parameters: &mut P,
         device: &Device,
-        dtype: DType,
+        dtypes: Dtypes,
     ) -> Result<Self, P::Error> {
         let Config { hidden, vocab, .. } = *config;
         let embed_tokens = Embedding { weight: parameters.embedding([vocab, hidden], config.tied)? };
@@ -107,7 +109,8 @@ impl Decoder {
                 vocab,
                 context: config.context,
                 device: device.clone(),
-                dtype,
+                dtype: dtypes.activations,
+                weights: dtypes.weights,
             },
             frequencies: Frequencies::new(&config.rope, config.head_dim),
         })
@@ -147,7 +150,7 @@ impl ResidualModel for Decoder {
 
     fn embed(&self, batch: &Batch) -> Result<Tensor<3>, ResidualError> {
         batch.check(&self.spec)?;
-        Ok(self.model.embed_tokens.forward(batch.ids()))
+        Ok(self.model.embed_tokens.forward(batch.ids(), self.spec.dtype))
     }
 
     fn blocks(

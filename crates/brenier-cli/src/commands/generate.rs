@@ -29,7 +29,7 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
     )?;
     let spec = subject.model.decoder().spec();
     let prompts = subject.read_prompts(&args.prompts, args.format, 1)?;
-    let (edits, info) = intervention.edits(spec, &subject.provenance(&[&prompts.prompts]), console)?;
+    let (edits, info) = intervention.edits(spec, || subject.provenance(&[&prompts.prompts]), console)?;
     let mut tap = hooks::Intervention::new(spec, &edits)?;
     let options = options(args, common, &subject.model, &prompts.ids);
 

@@ -7,6 +7,7 @@ mod checkpoint;
 mod config;
 mod decoder;
 mod error;
+mod families;
 mod fields;
 mod files;
 mod generate;

@@ -1,7 +1,8 @@
-//! A Hugging Face directory as a whole: decoder, tokenizer, chat template, and what ends a text.
+//! A Hugging Face directory as a whole: model, tokenizer, chat template, and what ends a text.
 
 use std::path::{Path, PathBuf};
 
+use brenier_residual::ResidualModel;
 use burn::tensor::{DType, Device};
 use chrono::NaiveDateTime;
 use serde_json::{Map, Value};
@@ -9,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::config::Config;
-use crate::decoder::Decoder;
 use crate::error::ModelError;
+use crate::families;
 use crate::fields::{Fields, read_object};
 use crate::generation_config::GenerationConfig;
 use crate::prompts::{Prompt, PromptInput};
@@ -27,14 +28,14 @@ use crate::tokenizer::Tokenizer;
 /// let model = LanguageModel::load("Llama-3.1-8B-Instruct".as_ref(), &Device::flex(), None)?;
 /// let ids = model.prompt_ids(&Prompt::text("Who keeps the key?"), &PromptOptions::default())?;
 /// let options = GenerateOptions { rules: model.rules().clone(), ..GenerateOptions::default() };
-/// let texts = generate(model.decoder(), &[ids], model.eos(), &options, &mut (), &mut |_, _| {})?;
+/// let texts = generate(model.model(), &[ids], model.eos(), &options, &mut (), &mut |_, _| {})?;
 /// println!("{}", model.require_tokenizer()?.decode(&texts[0].ids, true)?);
 /// # Ok::<(), brenier_model::ModelError>(())
 /// ```
-#[derive(Debug)]
 pub struct LanguageModel {
     dir: PathBuf,
-    decoder: Decoder,
+    config: Config,
+    model: Box<dyn ResidualModel + Send + Sync>,
     tokenizer: Option<Tokenizer>,
     template: Option<ChatTemplate>,
     generation: Map<String, Value>,
@@ -90,12 +91,12 @@ impl LanguageModel {
         let config = Config::from_fields(&fields)?;
         let mut checkpoint = Checkpoint::open(dir, device, dtype)?;
         // Hashing reads the files once more: beside the loading, from the page cache.
-        let (decoder, sha256) = std::thread::scope(|scope| {
+        let (model, sha256) = std::thread::scope(|scope| {
             let hash = scope.spawn(|| hash(dir));
-            let decoder = Decoder::build(&config, &mut checkpoint, device, dtype);
-            (decoder, hash.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            let model = families::load(&config, &mut checkpoint, device, dtype);
+            (model, hash.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        let (decoder, sha256) = (decoder?, sha256?);
+        let ((model, config), sha256) = (model?, sha256?);
         let of_weights = checkpoint.finish(&config)?;
         let GenerationConfig { object: generation, eos, bos, rules, warnings: of_generation } =
             GenerationConfig::read(dir, &config, &fields)?;
@@ -115,7 +116,8 @@ impl LanguageModel {
             tokenizer,
             template: ChatTemplate::read(dir).ok().flatten(),
             dir: dir.to_owned(),
-            decoder,
+            config,
+            model,
             generation,
             eos,
             bos,
@@ -131,16 +133,16 @@ impl LanguageModel {
         &self.dir
     }
 
-    /// The decoder.
+    /// The model itself, of whichever architecture.
     #[must_use]
-    pub fn decoder(&self) -> &Decoder {
-        &self.decoder
+    pub fn model(&self) -> &dyn ResidualModel {
+        self.model.as_ref()
     }
 
-    /// The configuration.
+    /// The configuration, as the weights bear it out.
     #[must_use]
     pub fn config(&self) -> &Config {
-        self.decoder.config()
+        &self.config
     }
 
     /// The tokenizer, where the directory has a usable one.
@@ -240,6 +242,15 @@ impl LanguageModel {
     fn changed(&self, file: &str) -> ModelError {
         let hint = "it was not there (or broken) when the model was loaded; load the model again".to_owned();
         ModelError::NotFound { path: self.dir.join(file), hint }
+    }
+}
+
+impl std::fmt::Debug for LanguageModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LanguageModel")
+            .field("dir", &self.dir)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,6 @@
 //! `brenier inspect`.
 
 use brenier::model::{ChatTemplate, Message, ModelError, Prompt, PromptOptions, RenderOptions};
-use brenier::residual::ResidualModel;
 use serde_json::{Value, json};
 
 use crate::args::{Common, Inspect};
@@ -12,7 +11,7 @@ use crate::values::Date;
 
 pub fn run(args: &Inspect, common: &Common, console: &Console) -> anyhow::Result<()> {
     let model = load_model(&find_model(&args.model, console)?, common, console)?;
-    let (spec, config) = (model.decoder().spec(), model.config());
+    let (spec, config) = (model.model().spec(), model.config());
     // What is missing is told as missing; what is there and broken is an error.
     present(model.require_tokenizer())?;
     let template = present(model.require_template())?;

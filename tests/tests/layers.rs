@@ -142,7 +142,8 @@ fn one_crate_writes_files() {
         ["fs::write(", "fs::rename(", "fs::copy(", "File::create", "File::options", "OpenOptions"];
     let metadata = metadata();
     let writers = ["brenier-files", "brenier-hub"];
-    for package in members(&metadata).into_iter().filter(|package| !writers.contains(&package.name.as_str())) {
+    for package in members(&metadata).into_iter().filter(|package| !writers.contains(&package.name.as_str()))
+    {
         assert!(
             !normal(package).any(|dependency| dependency.name == "tempfile"),
             "{} uses tempfile",

@@ -28,6 +28,7 @@ const STANDS_FOR: [(&str, &str); 22] = [
     ("ORG/NAME", "org/name"),
     ("P", "0.5"),
     ("Q", "2"),
+    ("REV", "main"),
     ("SITE", "resid_mid"),
     ("T", "0.7"),
     ("TEXT", "text"),

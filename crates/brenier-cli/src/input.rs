@@ -77,7 +77,7 @@ impl Subject {
 
 impl eval::Subject for Subject {
     fn model(&self) -> &dyn ResidualModel {
-        self.model.decoder()
+        self.model.model()
     }
 
     fn eos(&self) -> &[u32] {

@@ -5,6 +5,7 @@ mod file;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use brenier_kernels::activation_dtype;
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Shape, Tensor};
 use serde_json::Value;
@@ -46,6 +47,18 @@ pub(crate) struct Dtypes {
     pub weights: DType,
     /// All else that meets activations: norms and biases.
     pub activations: DType,
+}
+
+impl Dtypes {
+    /// Weights in `weights`, beside the activations that go with them on a device.
+    pub(crate) fn on(device: &Device, weights: DType) -> Result<Self, ModelError> {
+        let float = matches!(weights, DType::F64 | DType::F32 | DType::F16 | DType::BF16);
+        if float && device.supports_dtype(weights) {
+            return Ok(Self { weights, activations: activation_dtype(device, weights) });
+        }
+        let expected = "a float type that the device has, e.g. f32".to_owned();
+        Err(ModelError::Option { name: "dtype", expected, found: format!("{weights:?}") })
+    }
 }
 
 /// How much of a checkpoint is read.

@@ -1,13 +1,14 @@
 //! The decoder that Llama and its kin share.
 
 use std::ops::Range;
+use std::path::Path;
 
 use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Site, Spec, Tap};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::attention::{Attention, HeadShape, Step};
-use crate::checkpoint::Dtypes;
+use crate::checkpoint::{Checkpoint, Dtypes, Read};
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::layers::{Embedding, Linear, Mlp, RmsNorm};
@@ -81,6 +82,20 @@ impl Decoder {
         }
     }
 
+    /// Reads the decoder of a directory, for training it: [`LanguageModel`](crate::LanguageModel) reads what stands
+    /// beside it too, and any architecture. Weights are cast to `dtype`.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::load`](crate::LanguageModel::load).
+    pub fn load(dir: &Path, device: &Device, dtype: DType) -> Result<Self, ModelError> {
+        let config = Config::read(&dir.join("config.json"))?;
+        let dtypes = Dtypes::on(device, dtype)?;
+        let mut checkpoint = Checkpoint::open(dir, device, dtypes, Read::Values)?;
+        let decoder = Self::build(&config, &mut checkpoint, device, dtypes)?;
+        checkpoint.finish(&config)?;
+        Ok(decoder)
+    }
+
     /// A decoder whose parameters come from `parameters`, asked for by their checkpoint names.
     pub(crate) fn build<P: Parameters>(
         config: &Config,
@@ -134,7 +149,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The file cannot be written, or `dtype` is none of F32, F16 and BF16.
-    pub fn save_safetensors(&self, path: &std::path::Path, dtype: DType) -> Result<(), ModelError> {
+    pub fn save_safetensors(&self, path: &Path, dtype: DType) -> Result<(), ModelError> {
         crate::weights::save(self, path, dtype)
     }
 

@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::{Checkpoint, Dtypes, Read};
 use crate::config::Config;
-use crate::decoder::Decoder;
 use crate::error::ModelError;
+use crate::families;
 use crate::fields::{Fields, read_object};
 use crate::fingerprint::{fingerprint, known};
 use crate::generation_config::GenerationConfig;
-use crate::lm::LanguageModel;
+use crate::lm::{LanguageModel, Model};
 use crate::memory::Footprint;
 use crate::prompts::{Prompt, PromptInput};
 use crate::rules::LogitsRules;
@@ -118,18 +118,11 @@ impl ModelDirectory {
     /// A weight file that is missing, unreadable or unsound; a tensor that is missing, not used, or of another shape
     /// than the configuration says; statements that contradict each other; a dtype that the device does not have.
     pub fn load(mut self, device: &Device, dtype: Option<DType>) -> Result<LanguageModel, ModelError> {
-        let weights = dtype.unwrap_or(DType::F32);
-        if !matches!(weights, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
-            || !device.supports_dtype(weights)
-        {
-            let expected = "a float type that the device has, e.g. f32".to_owned();
-            return Err(ModelError::Option { name: "dtype", expected, found: format!("{weights:?}") });
-        }
-        let dtypes = Dtypes { weights, activations: activation_dtype(device, weights) };
-        let (decoder, warnings) = self.build(device, dtypes, Read::Values)?;
+        let dtypes = Dtypes::on(device, dtype.unwrap_or(DType::F32))?;
+        let (model, config, warnings) = self.build(device, dtypes, Read::Values)?;
         self.warnings.extend(warnings);
-        self.config = decoder.config().clone();
-        Ok(LanguageModel::new(self, decoder))
+        self.config = config;
+        Ok(LanguageModel::new(self, model))
     }
 
     /// Checks the weight files by their headers: every tensor is there, has its shape, and is used. No weight is
@@ -139,7 +132,8 @@ impl ModelDirectory {
     /// As [`load`](Self::load).
     pub fn check_weights(&self) -> Result<Vec<String>, ModelError> {
         let dtypes = Dtypes { weights: DType::F32, activations: DType::F32 };
-        Ok(self.build(&Device::default(), dtypes, Read::Headers)?.1)
+        let (_, _, warnings) = self.build(&Device::default(), dtypes, Read::Headers)?;
+        Ok(warnings)
     }
 
     /// The dtype that `config.json` names for the weights, where it names a float type.
@@ -164,10 +158,10 @@ impl ModelDirectory {
         device: &Device,
         dtypes: Dtypes,
         read: Read,
-    ) -> Result<(Decoder, Vec<String>), ModelError> {
+    ) -> Result<(Box<Model>, Config, Vec<String>), ModelError> {
         let mut checkpoint = Checkpoint::open(&self.path, device, dtypes, read)?;
-        let decoder = Decoder::build(&self.config, &mut checkpoint, device, dtypes)?;
-        Ok((decoder, checkpoint.finish(&self.config)?))
+        let (model, config) = families::load(&self.config, &mut checkpoint, device, dtypes)?;
+        Ok((model, config, checkpoint.finish(&self.config)?))
     }
 
     /// The directory's path.

@@ -8,6 +8,7 @@ mod config;
 mod decoder;
 mod directory;
 mod error;
+mod families;
 mod fields;
 mod files;
 mod fingerprint;

@@ -3,13 +3,13 @@
 use std::ops::Deref;
 use std::path::Path;
 
+use brenier_residual::ResidualModel;
 use burn::tensor::{DType, Device};
 
-use crate::decoder::Decoder;
 use crate::directory::ModelDirectory;
 use crate::error::ModelError;
 
-/// A checkpoint directory, loaded: its decoder, and by dereference all that its [`ModelDirectory`] offers.
+/// A checkpoint directory, loaded: its model, and by dereference all that its [`ModelDirectory`] offers.
 ///
 /// ```no_run
 /// use brenier_model::{GenerateOptions, LanguageModel, Prompt, PromptOptions, generate};
@@ -18,15 +18,17 @@ use crate::error::ModelError;
 /// let model = LanguageModel::load("Llama-3.1-8B-Instruct".as_ref(), &Device::flex(), None)?;
 /// let ids = model.prompt_ids(&Prompt::text("Who keeps the key?"), &PromptOptions::default())?;
 /// let options = GenerateOptions { rules: model.rules().clone(), ..GenerateOptions::default() };
-/// let texts = generate(model.decoder(), &[ids], model.eos(), &options, &mut (), &mut |_, _| {})?;
+/// let texts = generate(model.model(), &[ids], model.eos(), &options, &mut (), &mut |_, _| {})?;
 /// println!("{}", model.require_tokenizer()?.decode(&texts[0].ids, true)?);
 /// # Ok::<(), brenier_model::ModelError>(())
 /// ```
-#[derive(Debug)]
 pub struct LanguageModel {
     directory: ModelDirectory,
-    decoder: Decoder,
+    model: Box<Model>,
 }
+
+/// Any architecture.
+pub(crate) type Model = dyn ResidualModel + Send + Sync;
 
 impl LanguageModel {
     /// [Opens](ModelDirectory::open) a directory and [loads](ModelDirectory::load) its weights.
@@ -37,14 +39,14 @@ impl LanguageModel {
         ModelDirectory::open(path)?.load(device, dtype)
     }
 
-    pub(crate) fn new(directory: ModelDirectory, decoder: Decoder) -> Self {
-        Self { directory, decoder }
+    pub(crate) fn new(directory: ModelDirectory, model: Box<Model>) -> Self {
+        Self { directory, model }
     }
 
-    /// The decoder.
+    /// The model itself, of whichever architecture.
     #[must_use]
-    pub fn decoder(&self) -> &Decoder {
-        &self.decoder
+    pub fn model(&self) -> &dyn ResidualModel {
+        self.model.as_ref()
     }
 }
 
@@ -53,5 +55,11 @@ impl Deref for LanguageModel {
 
     fn deref(&self) -> &ModelDirectory {
         &self.directory
+    }
+}
+
+impl std::fmt::Debug for LanguageModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LanguageModel").field("directory", &self.directory).finish_non_exhaustive()
     }
 }

@@ -296,7 +296,7 @@ impl Numbers {
 
 impl Subject for Numbers {
     fn model(&self) -> &dyn ResidualModel {
-        self.0.decoder()
+        self.0.model()
     }
 
     fn eos(&self) -> &[u32] {

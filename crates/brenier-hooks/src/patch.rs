@@ -40,6 +40,7 @@ pub struct Patch {
 /// #     context: 16,
 /// #     device: device.clone(),
 /// #     dtype: DType::F32,
+/// #     weights: DType::F32,
 /// # };
 /// let at = HookPoint::resid_pre(3);
 /// let mut patches = Patches::new(&spec, &[Patch { at, row: 0, token: 1, value: vec![7.0, 8.0] }])?;

@@ -15,6 +15,7 @@ fn spec(dtype: DType) -> Spec {
         context: 64,
         device: Device::flex(),
         dtype,
+        weights: dtype,
     }
 }
 

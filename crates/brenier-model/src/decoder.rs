@@ -1,12 +1,14 @@
 //! The decoder that Llama and its kin share.
 
 use std::ops::Range;
+use std::path::Path;
 
 use brenier_residual::{Batch, KvCache, ResidualError, ResidualModel, Site, Spec, Tap};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::attention::{Attention, HeadShape, Step};
+use crate::checkpoint::{Checkpoint, Dtypes, Read};
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::layers::{Embedding, Linear, Mlp, RmsNorm};
@@ -73,10 +75,25 @@ impl Decoder {
     /// seed gives the same weights on every device.
     #[must_use]
     pub fn init(config: &Config, seed: u64, device: &Device) -> Self {
-        match Self::build(config, &mut Fresh::new(config, seed, device), device, DType::F32) {
+        let dtypes = Dtypes { weights: DType::F32, activations: DType::F32 };
+        match Self::build(config, &mut Fresh::new(config, seed, device), device, dtypes) {
             Ok(decoder) => decoder,
             Err(never) => match never {},
         }
+    }
+
+    /// Reads the decoder of a directory, for training it: [`LanguageModel`](crate::LanguageModel) reads what stands
+    /// beside it too, and any architecture. Weights are cast to `dtype`.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::load`](crate::LanguageModel::load).
+    pub fn load(dir: &Path, device: &Device, dtype: DType) -> Result<Self, ModelError> {
+        let config = Config::read(&dir.join("config.json"))?;
+        let dtypes = Dtypes::on(device, dtype)?;
+        let mut checkpoint = Checkpoint::open(dir, device, dtypes, Read::Values)?;
+        let decoder = Self::build(&config, &mut checkpoint, device, dtypes)?;
+        checkpoint.finish(&config)?;
+        Ok(decoder)
     }
 
     /// A decoder whose parameters come from `parameters`, asked for by their checkpoint names.
@@ -84,7 +101,7 @@ impl Decoder {
         config: &Config,
         parameters: &mut P,
         device: &Device,
-        dtype: DType,
+        dtypes: Dtypes,
     ) -> Result<Self, P::Error> {
         let Config { hidden, vocab, .. } = *config;
         let embed_tokens = Embedding { weight: parameters.embedding([vocab, hidden], config.tied)? };
@@ -107,7 +124,8 @@ impl Decoder {
                 vocab,
                 context: config.context,
                 device: device.clone(),
-                dtype,
+                dtype: dtypes.activations,
+                weights: dtypes.weights,
             },
             frequencies: Frequencies::new(&config.rope, config.head_dim),
         })
@@ -131,7 +149,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The file cannot be written, or `dtype` is none of F32, F16 and BF16.
-    pub fn save_safetensors(&self, path: &std::path::Path, dtype: DType) -> Result<(), ModelError> {
+    pub fn save_safetensors(&self, path: &Path, dtype: DType) -> Result<(), ModelError> {
         crate::weights::save(self, path, dtype)
     }
 
@@ -147,7 +165,7 @@ impl ResidualModel for Decoder {
 
     fn embed(&self, batch: &Batch) -> Result<Tensor<3>, ResidualError> {
         batch.check(&self.spec)?;
-        Ok(self.model.embed_tokens.forward(batch.ids()))
+        Ok(self.model.embed_tokens.forward(batch.ids(), self.spec.dtype))
     }
 
     fn blocks(

@@ -1,5 +1,6 @@
 //! Parts of a decoder block. Fields are named after the keys of Hugging Face checkpoints.
 
+use brenier_kernels::{embedding, linear};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor, activation};
 
@@ -15,7 +16,7 @@ pub struct Linear {
 impl Linear {
     /// `[rows, tokens, input]` to `[rows, tokens, output]`.
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let y = project(x, self.weight.val());
+        let y = linear(x, self.weight.val());
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
@@ -31,13 +32,13 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    pub(crate) fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        burn::tensor::module::embedding(self.weight.val(), ids)
+    pub(crate) fn forward(&self, ids: Tensor<2, Int>, dtype: DType) -> Tensor<3> {
+        embedding(self.weight.val(), ids, dtype)
     }
 
     /// Logits against the table itself, where it is the output matrix too.
     pub(crate) fn unembed(&self, x: Tensor<3>) -> Tensor<3> {
-        project(x, self.weight.val())
+        linear(x, self.weight.val())
     }
 }
 
@@ -86,11 +87,4 @@ pub(crate) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// The dtype that [`widen`] gives.
 pub(crate) fn wide(dtype: DType) -> DType {
     if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype }
-}
-
-/// `x W^T` as one matrix product: a batched one would walk the weights once a row.
-fn project(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
-    let [rows, tokens, input] = x.dims();
-    let y = x.reshape([rows * tokens, input]).matmul(weight.transpose());
-    y.reshape([rows as i64, tokens as i64, -1])
 }

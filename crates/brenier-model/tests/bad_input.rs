@@ -237,7 +237,7 @@ fn without_eos_only_the_length_ends_a_text() {
     assert!(model.eos().is_empty());
     let options = GenerateOptions { max_new_tokens: 4, ..GenerateOptions::default() };
     let texts =
-        generate(model.decoder(), &[vec![1, 9]], model.eos(), &options, &mut (), &mut |_, _| {}).unwrap();
+        generate(model.model(), &[vec![1, 9]], model.eos(), &options, &mut (), &mut |_, _| {}).unwrap();
     assert_eq!(texts[0].ids.len(), 4);
 }
 
@@ -254,7 +254,7 @@ fn weights_that_are_not_numbers() {
         Ok(model) => {
             let prompts: Vec<Vec<u32>> = (0..211).map(|id| vec![id]).collect();
             let options = GenerateOptions { max_new_tokens: 1, batch: 64, ..GenerateOptions::default() };
-            generate(model.decoder(), &prompts, &[], &options, &mut (), &mut |_, _| {}).unwrap_err()
+            generate(model.model(), &prompts, &[], &options, &mut (), &mut |_, _| {}).unwrap_err()
         }
     };
     one_line(error, &[]);

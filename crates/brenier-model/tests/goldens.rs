@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use brenier_model::{Finish, GenerateOptions, LanguageModel, generate};
-use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Row, Site, Tap, TokenView};
+use brenier_model::{Decoder, Finish, GenerateOptions, LanguageModel, generate};
+use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, Row, Site, Tap, TokenView};
 use burn::tensor::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 
@@ -115,7 +115,7 @@ fn logits_and_every_site_agree_with_transformers() {
     for name in MODELS {
         let golden = golden(name);
         let mut keep = Keep::default();
-        let logits = golden.model.decoder().forward(&golden.batch(), None, &mut keep).unwrap();
+        let logits = golden.model.model().forward(&golden.batch(), None, &mut keep).unwrap();
         let layers = golden.tensors["resid_post"].0[0];
         assert_eq!(keep.0.len(), layers * Site::ALL.len(), "every site of every layer is seen");
         let mut differences = vec![("logits".to_owned(), golden.difference("logits", None, logits))];
@@ -147,7 +147,7 @@ fn greedy_tokens_are_those_of_transformers_in_any_batch() {
             let options = GenerateOptions { max_new_tokens: 16, batch, ..GenerateOptions::default() };
             let mut streamed = vec![Vec::new(); golden.prompts.len()];
             let mut hear = |prompt: usize, id| streamed[prompt].push(id);
-            let (decoder, eos) = (golden.model.decoder(), golden.model.eos());
+            let (decoder, eos) = (golden.model.model(), golden.model.eos());
             let found = generate(decoder, &golden.prompts, eos, &options, &mut (), &mut hear).unwrap();
             for ((found, expected), streamed) in found.iter().zip(&golden.greedy).zip(&streamed) {
                 assert_eq!(&found.ids, expected, "{name}, batches of {batch}");
@@ -162,7 +162,7 @@ fn greedy_tokens_are_those_of_transformers_in_any_batch() {
 #[test]
 fn sampling_does_not_depend_on_the_batch() {
     let golden = golden("llama31");
-    let decoder = golden.model.decoder();
+    let decoder = golden.model.model();
     let sample = |batch, seed| {
         let options = GenerateOptions {
             max_new_tokens: 12,
@@ -184,7 +184,7 @@ fn any_token_of_the_eos_list_ends_a_row_and_only_that_row() {
     let golden = golden("qwen25");
     let third = golden.greedy[0][3];
     let options = GenerateOptions { max_new_tokens: 16, ..GenerateOptions::default() };
-    let decoder = golden.model.decoder();
+    let decoder = golden.model.model();
     let found = generate(decoder, &golden.prompts, &[299, third], &options, &mut (), &mut |_, _| {}).unwrap();
     for (found, whole) in found.iter().zip(&golden.greedy) {
         let end = whole.iter().position(|&id| id == third || id == 299);
@@ -197,7 +197,7 @@ fn any_token_of_the_eos_list_ends_a_row_and_only_that_row() {
 #[test]
 fn a_full_context_ends_a_row_and_no_token_goes_beyond_it() {
     let golden = golden("llama2");
-    let decoder = golden.model.decoder();
+    let decoder = golden.model.model();
     let context = decoder.spec().context;
     let prompts = [vec![11; context - 3], vec![12; 5]];
     let options = GenerateOptions { max_new_tokens: 10, ..GenerateOptions::default() };
@@ -210,7 +210,7 @@ fn a_full_context_ends_a_row_and_no_token_goes_beyond_it() {
 fn reading_token_by_token_equals_reading_at_once() {
     for name in MODELS {
         let golden = golden(name);
-        let decoder = golden.model.decoder();
+        let decoder = golden.model.model();
         let whole = values(decoder.forward_last(&golden.batch(), None, &mut ()).unwrap());
         // All but the last three tokens at once (rows of one token start with nothing but padding before).
         let long: Vec<&Vec<u32>> = golden.prompts.iter().filter(|ids| ids.len() > 3).collect();
@@ -238,7 +238,7 @@ fn reading_token_by_token_equals_reading_at_once() {
 #[test]
 fn the_tail_can_be_recomputed_from_any_block() {
     let golden = golden("llama31");
-    let (decoder, batch) = (golden.model.decoder(), golden.batch());
+    let (decoder, batch) = (golden.model.model(), golden.batch());
     let mut keep = Keep::default();
     let whole = values(decoder.forward(&batch, None, &mut keep).unwrap());
     let layers = decoder.spec().layers;
@@ -253,7 +253,7 @@ fn the_tail_can_be_recomputed_from_any_block() {
 fn observing_stops_after_the_last_wanted_block() {
     let golden = golden("llama31");
     let mut keep = Keep(BTreeMap::new(), Some(1));
-    golden.model.decoder().observe(&golden.batch(), &mut keep).unwrap();
+    golden.model.model().observe(&golden.batch(), &mut keep).unwrap();
     assert_eq!(keep.0.keys().map(|at| at.layer).max(), Some(1));
     let last = keep.0.remove(&HookPoint::resid_post(1)).unwrap();
     assert!(golden.difference("resid_post", Some(1), last) <= TOLERANCE);
@@ -262,7 +262,7 @@ fn observing_stops_after_the_last_wanted_block() {
 #[test]
 fn a_cache_of_another_length_is_refused() {
     let golden = golden("llama2");
-    let decoder = golden.model.decoder();
+    let decoder = golden.model.model();
     let next = golden.batch().next(&vec![11; golden.prompts.len()]).unwrap();
     assert!(decoder.forward(&next, None, &mut ()).is_err(), "no cache");
     let mut empty = KvCache::new(3);
@@ -271,15 +271,25 @@ fn a_cache_of_another_length_is_refused() {
 
 #[test]
 fn half_precision_stays_near_and_finite() {
-    for (dtype, unit) in [(DType::BF16, 2f32.powi(-8)), (DType::F16, 2f32.powi(-11))] {
-        let golden = golden("llama31");
-        let model = LanguageModel::load(&dir("llama31"), &Device::flex(), Some(dtype)).unwrap();
-        let logits = model.decoder().forward(&golden.batch(), None, &mut ()).unwrap();
-        assert_eq!(logits.dtype(), dtype);
-        let difference = golden.difference("logits", None, logits.cast(DType::F32));
-        // The same count of roundings as in `TOLERANCE`, of a coarser float.
-        assert!(difference <= 30.0 * LARGEST * unit, "{dtype:?}: {difference}");
-    }
+    let golden = golden("llama31");
+    let load = |dtype| Decoder::load(&dir("llama31"), &Device::flex(), dtype).unwrap();
+    let logits = |decoder: Decoder| decoder.forward(&golden.batch(), None, &mut ()).unwrap();
+
+    // Weights that are stored as bf16 and stay so: activations are f32, and nothing is rounded.
+    let held = load(DType::BF16);
+    assert_eq!(
+        (held.spec().weights, held.model.layers[0].mlp.up_proj.weight.val().dtype()),
+        (DType::BF16, DType::BF16)
+    );
+    let found = logits(held);
+    assert_eq!(found.dtype(), DType::F32);
+    assert!(golden.difference("logits", None, found) <= TOLERANCE);
+
+    let found = logits(load(DType::F16));
+    assert_eq!(found.dtype(), DType::F16);
+    let difference = golden.difference("logits", None, found.cast(DType::F32));
+    // The same count of roundings as in `TOLERANCE`, of a coarser float.
+    assert!(difference <= 30.0 * LARGEST * 2f32.powi(-11), "{difference}");
 }
 
 #[test]
@@ -287,8 +297,8 @@ fn f32_is_as_near_to_f64_as_transformers_is() {
     for name in MODELS {
         let golden = golden(name);
         let model = LanguageModel::load(&dir(name), &Device::flex(), Some(DType::F64)).unwrap();
-        let exact = model.decoder().forward(&golden.batch(), None, &mut ()).unwrap().cast(DType::F32);
-        let ours = golden.model.decoder().forward(&golden.batch(), None, &mut ()).unwrap();
+        let exact = model.model().forward(&golden.batch(), None, &mut ()).unwrap().cast(DType::F32);
+        let ours = golden.model.model().forward(&golden.batch(), None, &mut ()).unwrap();
         let theirs = golden.difference("logits", None, exact.clone());
         let ours = values(ours - exact).iter().fold(0.0f32, |worst, d| worst.max(d.abs()));
         println!("{name}: distance to f64: transformers {theirs:e}, ours {ours:e}");

@@ -402,6 +402,7 @@ mod tests {
             context: 3,
             device: Device::flex(),
             dtype: burn::tensor::DType::F32,
+            weights: burn::tensor::DType::F32,
         };
         assert_eq!(spec.check_ids(&[8, 0, 1], 0), Ok(()));
         assert_eq!(spec.check_ids(&[], 0), Err(ResidualError::NoToken));

@@ -124,6 +124,7 @@ mod tests {
             context: 9,
             device: Device::flex(),
             dtype: DType::F32,
+            weights: DType::F32,
         };
         let x = Tensor::from_data(TensorData::new(values.to_vec(), [2, 3, 1]), &spec.device);
         let mut seen = Vec::new();

@@ -20,11 +20,11 @@ pub(crate) struct Hooked {
 
 impl Hooked {
     pub(crate) fn new(model: gpt::Gpt, device: &Device) -> Self {
-        let [vocab, hidden] = model.words.weight.shape().dims();
-        let [context, _] = model.places.weight.shape().dims();
+        let ([vocab, hidden], [context, _]) = (model.words.weight.dims(), model.places.weight.dims());
         let (architecture, layers) = ("Gpt".to_owned(), model.blocks.len() as u16);
-        let (device, dtype) = (device.clone(), DType::F32);
-        Self { model, spec: Spec { architecture, layers, hidden, vocab, context, device, dtype } }
+        let (device, dtype, weights) = (device.clone(), DType::F32, DType::F32);
+        let spec = Spec { architecture, layers, hidden, vocab, context, device, dtype, weights };
+        Self { model, spec }
     }
 }
 
@@ -47,10 +47,11 @@ impl ResidualModel for Hooked {
         tap: &mut dyn Tap,
     ) -> Result<Tensor<3>, ResidualError> {
         for layer in layers {
-            let (block, index) = (&self.model.blocks[usize::from(layer)], usize::from(layer));
-            let found = cache.as_ref().map_or(0, |cache| cache.tokens(index));
-            if found != batch.past() {
-                return Err(ResidualError::CacheLength { expected: batch.past(), found });
+            let (index, expected) = (usize::from(layer), batch.past());
+            let (block, found) =
+                (&self.model.blocks[index], cache.as_ref().map_or(0, |cache| cache.tokens(index)));
+            if found != expected {
+                return Err(ResidualError::CacheLength { expected, found });
             }
             x = tap.see(HookPoint::resid_pre(layer), batch, x)?;
             let [q, k, v] = block.heads(block.norm_1.forward(x.clone()));

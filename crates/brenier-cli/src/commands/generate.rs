@@ -6,7 +6,7 @@ use brenier::eval::Subject as _;
 use brenier::files::{self, Existing};
 use brenier::hooks;
 use brenier::model::{Extra, GenerateOptions, LanguageModel, PromptInput, generate};
-use brenier::residual::{ResidualModel, Spec};
+use brenier::residual::Spec;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -27,15 +27,15 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
         common,
         console,
     )?;
-    let spec = subject.model.decoder().spec();
+    let spec = subject.model.model().spec();
     let prompts = subject.read_prompts(&args.prompts, args.format, 1)?;
-    let (edits, info) = intervention.edits(spec, &subject.provenance(&[&prompts.prompts]), console)?;
+    let (edits, info) = intervention.edits(spec, || subject.provenance(&[&prompts.prompts]), console)?;
     let mut tap = hooks::Intervention::new(spec, &edits)?;
     let options = options(args, common, &subject.model, &prompts.ids);
 
     let bar = console.bar("generating tokens", 0);
     let done = generate(
-        subject.model.decoder(),
+        subject.model.model(),
         &prompts.ids,
         subject.model.eos(),
         &options,
@@ -131,7 +131,7 @@ impl Serialize for Keys<'_> {
 }
 
 fn options(args: &Generate, common: &Common, model: &LanguageModel, prompts: &[Vec<u32>]) -> GenerateOptions {
-    let (sampling, spec) = (&args.sampling, model.decoder().spec());
+    let (sampling, spec) = (&args.sampling, model.model().spec());
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0).saturating_add(sampling.max_new_tokens);
     GenerateOptions {
         max_new_tokens: sampling.max_new_tokens,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Site, Spec, Tap};
+use brenier_residual::{Batch, KvCache, ResidualError, ResidualModel, Site, Spec, Tap};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
@@ -184,7 +184,7 @@ impl ResidualModel for Decoder {
             if found != batch.past() {
                 return Err(ResidualError::CacheLength { expected: batch.past(), found });
             }
-            x = block.forward(layer, x, &step, cache.as_deref_mut(), batch, tap);
+            x = block.forward(layer, x, &step, cache.as_deref_mut(), batch, tap)?;
         }
         Ok(x)
     }
@@ -231,18 +231,17 @@ impl Block {
         cache: Option<&mut KvCache>,
         batch: &Batch,
         tap: &mut dyn Tap,
-    ) -> Tensor<3> {
+    ) -> Result<Tensor<3>, ResidualError> {
         let mut see = |site: Site, x: Tensor<3>| {
             // Layers are fewer than u16::MAX: `Config::check`.
-            let at = HookPoint { layer: layer as u16, site };
-            if tap.wants(at) { tap.visit(at, batch, x) } else { x }
+            tap.see(site.at(layer as u16), batch, x)
         };
-        let x = see(Site::ResidPre, x);
+        let x = see(Site::ResidPre, x)?;
         let attention = self.self_attn.forward(layer, self.input_layernorm.forward(x.clone()), step, cache);
-        let x = x + see(Site::AttnOut, attention);
-        let x = see(Site::ResidMid, x);
+        let x = x + see(Site::AttnOut, attention)?;
+        let x = see(Site::ResidMid, x)?;
         let mlp = self.mlp.forward(self.post_attention_layernorm.forward(x.clone()));
-        let x = x + see(Site::MlpOut, mlp);
+        let x = x + see(Site::MlpOut, mlp)?;
         see(Site::ResidPost, x)
     }
 }

@@ -1,7 +1,7 @@
 //! Whether a model fits, and in which dtype.
 
 use brenier::device::is_cpu;
-use brenier::model::ModelDirectory;
+use brenier::model::{LanguageModel, ModelDirectory};
 use brenier::{DType, Device};
 use sysinfo::{MemoryRefreshKind, System};
 
@@ -10,6 +10,8 @@ use crate::select::Dtype;
 
 /// The run that must fit for a model to be loaded: one row of so many tokens, or of the model's context.
 const TOKENS: usize = 1024;
+/// Most rows at once: more are not faster.
+const ROWS: usize = 64;
 
 /// The dtype that a model is to be loaded in, what that takes, and what is free.
 pub struct Plan {
@@ -79,6 +81,21 @@ impl std::fmt::Display for Need {
         let (weights, run, total) = (size(self.weights), size(self.run), size(self.total()));
         write!(f, "its weights take {weights} and a prompt of {} tokens {run}, together {total}", self.tokens)
     }
+}
+
+/// As many rows of `tokens` tokens as half of what is free now holds, between 1 and [`ROWS`]. `None` where that is not
+/// known.
+pub fn rows_that_fit(model: &LanguageModel, tokens: usize) -> Option<usize> {
+    let spec = model.model().spec();
+    if !is_cpu(&spec.device) {
+        return None;
+    }
+    let footprint = model.footprint(&spec.device, spec.weights);
+    let room = free() / 2;
+    (1..=ROWS)
+        .rev()
+        .find(|&rows| footprint.beside_weights(rows, tokens.min(spec.context)) <= room)
+        .or(Some(1))
 }
 
 /// Bytes that are free on this machine, or left to this program where it is limited to fewer.

@@ -14,6 +14,7 @@ use crate::error::ModelError;
 use crate::families;
 use crate::fields::{Fields, read_object};
 use crate::fingerprint::{fingerprint, known};
+use crate::generate::GenerateOptions;
 use crate::generation_config::GenerationConfig;
 use crate::lm::{LanguageModel, Model};
 use crate::memory::Footprint;
@@ -237,6 +238,13 @@ impl ModelDirectory {
     #[must_use]
     pub fn rules(&self) -> &LogitsRules {
         &self.rules
+    }
+
+    /// Options of generation with what the checkpoint asks for: the [tokens that end a text](Self::eos) and the
+    /// [rules](Self::rules). Greedy, 128 tokens, unless changed.
+    #[must_use]
+    pub fn generate_options(&self) -> GenerateOptions {
+        GenerateOptions { eos: self.eos.clone(), rules: self.rules.clone(), ..GenerateOptions::default() }
     }
 
     /// What is worth knowing about the directory though it could be loaded, one line each: statements that lost

@@ -34,7 +34,7 @@ pub use decoder::{Block, Decoder, Trunk};
 pub use directory::{ModelDirectory, PromptOptions};
 pub use error::ModelError;
 pub use files::{sha256, sha256_file};
-pub use generate::{Finish, GenerateOptions, Generation, generate};
+pub use generate::{Event, Finish, GenerateOptions, Generation, generate, generate_with};
 pub use layers::{Embedding, Linear, Mlp, RmsNorm};
 pub use lm::LanguageModel;
 pub use memory::Footprint;

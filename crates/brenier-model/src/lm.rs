@@ -17,8 +17,8 @@ use crate::error::ModelError;
 ///
 /// let model = LanguageModel::load("Llama-3.1-8B-Instruct".as_ref(), &Device::flex(), None)?;
 /// let ids = model.prompt_ids(&Prompt::text("Who keeps the key?"), &PromptOptions::default())?;
-/// let options = GenerateOptions { rules: model.rules().clone(), ..GenerateOptions::default() };
-/// let texts = generate(model.model(), &[ids], model.eos(), &options, &mut (), &mut |_, _| {})?;
+/// let options = GenerateOptions { max_new_tokens: 64, ..model.generate_options() };
+/// let texts = generate(model.model(), &[ids], &options, &mut ())?;
 /// println!("{}", model.require_tokenizer()?.decode(&texts[0].ids, true)?);
 /// # Ok::<(), brenier_model::ModelError>(())
 /// ```

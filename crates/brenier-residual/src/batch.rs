@@ -1,6 +1,7 @@
 //! Token ids on their way into a model.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
@@ -200,6 +201,68 @@ impl Batch {
         }
     }
 
+    /// The step that reads the given columns of this one. For prompts read in pieces, one after the other, over a
+    /// [`KvCache`](crate::KvCache).
+    ///
+    /// # Panics
+    /// Columns that this step does not have.
+    #[must_use]
+    pub fn columns(&self, columns: Range<usize>) -> Self {
+        let part = |row: usize| &self.ids[row * self.tokens..][columns.clone()];
+        Self {
+            ids: (0..self.rows()).flat_map(part).copied().collect(),
+            tokens: columns.len(),
+            past: self.past + columns.start,
+            on_device: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The rows of another step below those of this one. Whichever has read fewer columns is padded on the left; pair
+    /// it with [`KvCache::append_rows`](crate::KvCache::append_rows).
+    ///
+    /// # Errors
+    /// Steps of different widths.
+    pub fn append_rows(&self, other: &Self) -> Result<Self, ResidualError> {
+        if self.tokens != other.tokens {
+            return Err(ResidualError::StepWidth { expected: self.tokens, found: other.tokens });
+        }
+        let past = self.past.max(other.past);
+        let padding = |batch: &Self| {
+            let more = past - batch.past;
+            batch.padding.iter().map(move |padding| padding + more).collect::<Vec<_>>()
+        };
+        Ok(Self {
+            ids: self.ids.iter().chain(other.ids.iter()).copied().collect(),
+            tokens: self.tokens,
+            past,
+            padding: [padding(self), padding(other)].concat().into(),
+            prompt: self.prompt.iter().chain(other.prompt.iter()).copied().collect(),
+            device: self.device.clone(),
+            on_device: Arc::default(),
+        })
+    }
+
+    /// Forgets the first columns that were read, which are padding in every row; pair it with
+    /// [`KvCache::drop_columns`](crate::KvCache::drop_columns).
+    ///
+    /// # Panics
+    /// A row with less padding, or fewer columns read.
+    #[must_use]
+    pub fn drop_columns(&self, columns: usize) -> Self {
+        assert!(columns <= self.past, "expected at most {} columns, found {columns}", self.past);
+        let padding = self.padding.iter().map(|&padding| {
+            assert!(columns <= padding, "expected columns of padding alone");
+            padding - columns
+        });
+        Self {
+            padding: padding.collect(),
+            past: self.past - columns,
+            on_device: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -360,6 +423,28 @@ mod tests {
         assert_eq!((kinds(&next, 0), kinds(&next, 1)), (vec![Generated], vec![Generated]));
         assert_eq!((next.position(0, 0), next.position(1, 0)), (4, 2));
         assert_eq!(next.select_rows(&[1]).position(0, 0), 2);
+    }
+
+    #[test]
+    fn steps_are_read_in_pieces_joined_and_trimmed() {
+        use TokenKind::{LastPrompt, Padding, Prompt};
+        let rows = [Row::prompt(&[1, 2, 3, 4]), Row::prompt(&[7, 8])];
+        let batch = Batch::new(&rows, &Device::flex()).unwrap();
+        let (first, second) = (batch.columns(0..3), batch.columns(3..4));
+        assert_eq!((first.past(), first.tokens(), second.past(), second.tokens()), (0, 3, 3, 1));
+        assert_eq!(kinds(&first, 1), [Padding, Padding, Prompt]);
+        assert_eq!((kinds(&second, 0), kinds(&second, 1)), (vec![LastPrompt], vec![LastPrompt]));
+        assert_eq!((second.id(0, 0), second.id(1, 0), second.position(1, 0)), (4, 8, 1));
+
+        let other = Batch::new(&[Row::prompt(&[5])], &Device::flex()).unwrap();
+        assert!(first.append_rows(&second).is_err());
+        let joined = second.append_rows(&other).unwrap();
+        assert_eq!((0..3).map(|row| joined.padding(row)).collect::<Vec<_>>(), [0, 2, 3]);
+        assert_eq!((0..3).map(|row| joined.position(row, 0)).collect::<Vec<_>>(), [3, 1, 0]);
+        assert_eq!(kinds(&joined, 2), [LastPrompt]);
+        let trimmed = joined.select_rows(&[1, 2]).drop_columns(2);
+        assert_eq!((trimmed.past(), trimmed.padding(0), trimmed.padding(1)), (1, 0, 1));
+        assert_eq!((trimmed.position(0, 0), trimmed.position(1, 0)), (1, 0));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use hook::{HookPoint, Site};
 pub use lens::logit_lens;
 pub use model::{ResidualModel, Spec};
 pub use overflow::{Cause, Origin, Overflow, Place};
-pub use read::{read_back, read_logits};
+pub use read::{read_back, read_likeliest, read_logits};
 pub use tap::{Tap, TapFn, tap_fn};
 pub use tokens::TokenView;
 

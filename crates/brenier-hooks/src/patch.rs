@@ -152,7 +152,7 @@ fn check(spec: &Spec, patch: &Patch) -> Result<(), HookError> {
         return Err(HookError::PatchWidth { at, expected: spec.hidden, found: patch.value.len() });
     }
     let most = if spec.dtype == DType::F16 { 65504.0 } else { f32::MAX };
-    match patch.value.iter().position(|value| !(value.abs() <= most)) {
+    match patch.value.iter().position(|value| value.is_nan() || value.abs() > most) {
         Some(column) => Err(HookError::PatchValue { at, column, value: patch.value[column], most }),
         None => Ok(()),
     }

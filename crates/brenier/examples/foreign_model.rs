@@ -59,11 +59,11 @@ impl ResidualModel for Hooked {
                 Some(cache) => cache.extend(index, k, v),
                 None => (k, v),
             };
-            let attention = block.attend(q, k, v, batch.hidden());
-            let attention = tap.see(HookPoint::attn_out(layer), batch, attention)?;
+            let attention =
+                tap.see(HookPoint::attn_out(layer), batch, block.attend(q, k, v, batch.hidden()))?;
             x = tap.see(HookPoint::resid_mid(layer), batch, x + attention)?;
-            let mlp = block.mlp(block.norm_2.forward(x.clone()));
-            let mlp = tap.see(HookPoint::mlp_out(layer), batch, mlp)?;
+            let mlp =
+                tap.see(HookPoint::mlp_out(layer), batch, block.mlp(block.norm_2.forward(x.clone())))?;
             x = tap.see(HookPoint::resid_post(layer), batch, x + mlp)?;
         }
         Ok(x)

@@ -188,6 +188,13 @@ impl Run<'_> {
                 cache.select_rows(&kept);
             }
             batch = batch.next(&next)?;
+            if self.model.rereads(&batch) {
+                let texts: Vec<Vec<u32>> = going.iter().map(|row| [row.prompt, &row.ids].concat()).collect();
+                let rows = going.iter().zip(&texts).map(|(row, ids)| Row { ids, prompt: row.prompt.len() });
+                let rows: Vec<Row<'_>> = rows.collect();
+                batch = Batch::new(&rows, &self.model.spec().device)?;
+                cache = KvCache::new(usize::from(self.model.spec().layers));
+            }
             live = going;
         }
     }

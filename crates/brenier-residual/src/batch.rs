@@ -1,11 +1,16 @@
 //! Token ids on their way into a model.
 
+mod sight;
+
+use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
+pub use self::sight::Sight;
 use crate::{ResidualError, Spec};
 
 /// One row of a batch before it is padded: ids, and how many of them are the prompt.
@@ -122,8 +127,9 @@ pub struct Batch {
 struct OnDevice {
     ids: OnceLock<Tensor<2, Int>>,
     positions: OnceLock<Tensor<2, Int>>,
-    hidden: OnceLock<Option<Tensor<4, Bool>>>,
     chosen: [OnceLock<Tensor<2, Bool>>; 5],
+    /// By queries and window.
+    sights: Mutex<HashMap<(Range<usize>, Option<usize>), Sight>>,
 }
 
 impl Batch {
@@ -274,15 +280,6 @@ impl Batch {
             .clone()
     }
 
-    /// Which columns a token must not attend to: later ones and padding. `[rows, 1, tokens, past + tokens]`,
-    /// or `None` where every token may attend to every column.
-    ///
-    /// A padding token has every column hidden: fill with a finite number, not with minus infinity.
-    #[must_use]
-    pub fn hidden(&self) -> Option<Tensor<4, Bool>> {
-        self.on_device.hidden.get_or_init(|| self.make_hidden()).clone()
-    }
-
     /// The chosen tokens, `[rows, tokens]`.
     #[must_use]
     pub fn chosen(&self, set: TokenSet) -> Tensor<2, Bool> {
@@ -310,20 +307,6 @@ impl Batch {
             spec.check(tokens, 0, ids).map_err(|error| error.in_row(row))?;
         }
         Ok(())
-    }
-
-    fn make_hidden(&self) -> Option<Tensor<4, Bool>> {
-        let columns = self.past + self.tokens;
-        if self.tokens == 1 && self.padding.iter().all(|&padding| padding == 0) {
-            return None;
-        }
-        let mut hidden = Vec::with_capacity(self.rows() * self.tokens * columns);
-        for &padding in self.padding.iter() {
-            for token in 0..self.tokens {
-                hidden.extend((0..columns).map(|column| column < padding || column > self.past + token));
-            }
-        }
-        Some(Tensor::from_data(TensorData::new(hidden, [self.rows(), 1, self.tokens, columns]), &self.device))
     }
 
     fn int_tensor(&self, value: impl Fn(usize, usize) -> usize) -> Tensor<2, Int> {
@@ -360,16 +343,6 @@ mod tests {
         assert_eq!((kinds(&next, 0), kinds(&next, 1)), (vec![Generated], vec![Generated]));
         assert_eq!((next.position(0, 0), next.position(1, 0)), (4, 2));
         assert_eq!(next.select_rows(&[1]).position(0, 0), 2);
-    }
-
-    #[test]
-    fn nothing_attends_to_padding_or_to_what_comes_later() {
-        let batch = Batch::new(&[Row::prompt(&[1, 2, 3]), Row::prompt(&[4])], &Device::flex()).unwrap();
-        let hidden: Vec<bool> = batch.hidden().unwrap().into_data().iter::<bool>().collect();
-        let (t, f) = (true, false);
-        assert_eq!(hidden, [f, t, t, f, f, t, f, f, f, t, t, t, t, t, t, t, t, f]);
-        let alone = Batch::new(&[Row::prompt(&[1])], &Device::flex()).unwrap();
-        assert!(alone.hidden().is_none());
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod overflow;
 mod read;
 mod tap;
 
-pub use batch::{Batch, Row, TokenKind, TokenSet};
+pub use batch::{Batch, Row, Sight, TokenKind, TokenSet};
 pub use cache::KvCache;
 pub use error::ResidualError;
 pub use hook::{HookPoint, Site};

@@ -39,6 +39,7 @@ pub struct Edit {
 ///     context: 16,
 ///     device: device.clone(),
 ///     dtype: DType::F32,
+///     weights: DType::F32,
 /// };
 /// let twice = Diagonal { weight: vec![2.0; 2], bias: vec![0.0; 2], range: None };
 /// let edit = Edit {

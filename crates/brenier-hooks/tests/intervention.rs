@@ -21,6 +21,7 @@ fn spec(dtype: DType) -> Spec {
         context: 64,
         device: Device::flex(),
         dtype,
+        weights: dtype,
     }
 }
 

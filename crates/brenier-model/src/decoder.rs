@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::attention::{Attention, FusedQkv, Qkv, SeparateQkv, Settings, Step};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Dtypes, Read};
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::families::{Family, Norms, QkNorm};
@@ -81,7 +81,8 @@ impl Decoder {
     /// seed gives the same weights on every device.
     #[must_use]
     pub fn init(config: &Config, seed: u64, device: &Device) -> Self {
-        match Self::build(config, &mut Fresh::new(config, seed, device), device, DType::F32) {
+        let dtypes = Dtypes { weights: DType::F32, activations: DType::F32 };
+        match Self::build(config, &mut Fresh::new(config, seed, device), device, dtypes) {
             Ok(decoder) => decoder,
             Err(never) => match never {},
         }
@@ -94,8 +95,9 @@ impl Decoder {
     /// As [`LanguageModel::load`](crate::LanguageModel::load).
     pub fn load(dir: &Path, device: &Device, dtype: DType) -> Result<Self, ModelError> {
         let config = Config::read(&dir.join("config.json"))?;
-        let mut checkpoint = Checkpoint::open(dir, device, dtype)?;
-        let decoder = Self::build(&config, &mut checkpoint, device, dtype)?;
+        let dtypes = Dtypes::on(device, dtype)?;
+        let mut checkpoint = Checkpoint::open(dir, device, dtypes, Read::Values)?;
+        let decoder = Self::build(&config, &mut checkpoint, device, dtypes)?;
         checkpoint.finish(&config)?;
         Ok(decoder)
     }
@@ -105,7 +107,7 @@ impl Decoder {
         config: &Config,
         parameters: &mut P,
         device: &Device,
-        dtype: DType,
+        dtypes: Dtypes,
     ) -> Result<Self, P::Error> {
         let Config { hidden, vocab, .. } = *config;
         let embed_tokens = Embedding { weight: parameters.embedding([vocab, hidden], config.tied)? };
@@ -128,7 +130,8 @@ impl Decoder {
                 vocab,
                 context: config.context,
                 device: device.clone(),
-                dtype,
+                dtype: dtypes.activations,
+                weights: dtypes.weights,
             },
             frequencies: std::iter::once(&config.rope)
                 .chain(&config.local_rope)
@@ -167,8 +170,8 @@ impl Decoder {
     /// The number of tokens that some row grows beyond in this step and from where on its tokens are read otherwise.
     fn switch(&self, batch: &Batch) -> Option<usize> {
         let grows = |row: usize, beyond: usize| {
-            let before = batch.past().saturating_sub(batch.padding(row));
-            0 < before && before <= beyond && beyond <= batch.position(row, batch.tokens() - 1)
+            let span = batch.span(row);
+            0 < span.start && span.start <= beyond && beyond < span.end
         };
         let mut switches = self.frequencies.iter().filter_map(Frequencies::switch);
         switches.find(|&beyond| (0..batch.rows()).any(|row| grows(row, beyond)))
@@ -182,7 +185,7 @@ impl ResidualModel for Decoder {
 
     fn embed(&self, batch: &Batch) -> Result<Tensor<3>, ResidualError> {
         batch.check(&self.spec)?;
-        let x = self.model.embed_tokens.forward(batch.ids());
+        let x = self.model.embed_tokens.forward(batch.ids(), self.spec.dtype);
         if !self.config.architecture.family().parts.scaled_embedding {
             return Ok(x);
         }

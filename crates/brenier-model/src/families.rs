@@ -11,15 +11,15 @@ mod phi3;
 mod qwen;
 mod windows;
 
-use brenier_residual::ResidualModel;
-use burn::tensor::{DType, Device};
+use burn::tensor::Device;
 use serde_json::Value;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Dtypes};
 use crate::config::{Activation, Architecture, Config};
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::fields::Fields;
+use crate::lm::Model;
 
 /// An architecture: its names, its parts, and how its configuration is read and written.
 #[derive(Debug)]
@@ -125,9 +125,9 @@ pub(crate) fn load(
     config: &Config,
     checkpoint: &mut Checkpoint<'_>,
     device: &Device,
-    dtype: DType,
-) -> Result<(Box<dyn ResidualModel + Send + Sync>, Config), ModelError> {
-    let decoder = Decoder::build(config, checkpoint, device, dtype)?;
+    dtypes: Dtypes,
+) -> Result<(Box<Model>, Config), ModelError> {
+    let decoder = Decoder::build(config, checkpoint, device, dtypes)?;
     let config = decoder.config().clone();
     Ok((Box::new(decoder), config))
 }

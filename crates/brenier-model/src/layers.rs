@@ -1,5 +1,6 @@
 //! Parts of a decoder block. Fields are named after the keys of Hugging Face checkpoints.
 
+use brenier_kernels::{embedding, linear};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor, activation};
 use half::{bf16, f16};
@@ -18,7 +19,7 @@ pub struct Linear {
 impl Linear {
     /// `[rows, tokens, input]` to `[rows, tokens, output]`.
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let y = project(x, self.weight.val());
+        let y = linear(x, self.weight.val());
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
@@ -34,13 +35,13 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    pub(crate) fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        burn::tensor::module::embedding(self.weight.val(), ids)
+    pub(crate) fn forward(&self, ids: Tensor<2, Int>, dtype: DType) -> Tensor<3> {
+        embedding(self.weight.val(), ids, dtype)
     }
 
     /// Logits against the table itself, where it is the output matrix too.
     pub(crate) fn unembed(&self, x: Tensor<3>) -> Tensor<3> {
-        project(x, self.weight.val())
+        linear(x, self.weight.val())
     }
 }
 
@@ -159,11 +160,4 @@ pub(crate) fn rounded(number: f64, dtype: DType) -> f64 {
         DType::F32 => f64::from(number as f32),
         _ => number,
     }
-}
-
-/// `x W^T` as one matrix product: a batched one would walk the weights once a row.
-fn project(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
-    let [rows, tokens, input] = x.dims();
-    let y = x.reshape([rows * tokens, input]).matmul(weight.transpose());
-    y.reshape([rows as i64, tokens as i64, -1])
 }

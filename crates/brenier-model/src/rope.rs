@@ -91,18 +91,17 @@ impl Frequencies {
     /// Cosines and sines of all positions in a batch, at least in f32 for a model of this dtype.
     pub(crate) fn rotation(&self, batch: &Batch, dtype: DType) -> Rotation {
         let (tokens, half) = (batch.tokens(), self.values.len());
-        let length = |row: usize| batch.position(row, tokens - 1) + 1;
-        // Rows that are padded alike have the same positions.
+        // Rows that are padded alike have the same positions and lengths.
         let alike = (1..batch.rows()).all(|row| batch.padding(row) == batch.padding(0));
         let rows = if alike { 1 } else { batch.rows() };
-        let last = (0..rows).map(length).max().unwrap_or(1);
+        let last = (0..rows).map(|row| batch.position(row, tokens - 1)).max().unwrap_or(0);
         let first = (0..rows).map(|row| batch.position(row, 0)).min().unwrap_or(0);
         // Each position once for rows with the same frequencies, which share almost all of them.
         let mut tables: BTreeMap<usize, Vec<(f32, f32)>> = BTreeMap::new();
         let size = rows * tokens * 2 * half;
         let (mut cos, mut sin) = (Vec::with_capacity(size), Vec::with_capacity(size));
         for row in 0..rows {
-            let kind = self.kind(length(row));
+            let kind = self.kind(batch.span(row).end);
             let table = tables.entry(kind).or_insert_with(|| {
                 let frequencies = self.of_kind(kind);
                 let angles = |position| frequencies.iter().map(move |f| (position as f32 * f).sin_cos());

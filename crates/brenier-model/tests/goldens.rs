@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use brenier_model::{Finish, GenerateOptions, LanguageModel, generate};
-use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, Row, Site, Tap};
+use brenier_model::{
+    Decoder, Event, Finish, GenerateOptions, LanguageModel, ModelError, generate, generate_with,
+};
+use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Row, Site, Tap};
 use burn::tensor::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 
@@ -153,19 +156,66 @@ fn greedy_tokens_are_those_of_transformers_in_any_batch() {
     for name in MODELS {
         let golden = golden(name);
         for batch in [1, 2, 8] {
-            let options = GenerateOptions { max_new_tokens: 16, batch, ..GenerateOptions::default() };
+            let options =
+                GenerateOptions { max_new_tokens: 16, batch: Some(batch), ..golden.model.generate_options() };
             let mut streamed = vec![Vec::new(); golden.prompts.len()];
-            let mut hear = |prompt: usize, id| streamed[prompt].push(id);
-            let (decoder, eos) = (golden.model.model(), golden.model.eos());
-            let found = generate(decoder, &golden.prompts, eos, &options, &mut (), &mut hear).unwrap();
-            for ((found, expected), streamed) in found.iter().zip(&golden.greedy).zip(&streamed) {
+            let mut ended = vec![None; golden.prompts.len()];
+            let mut hear = |event: Event<'_>| {
+                match event {
+                    Event::Token { prompt, id } => streamed[prompt].push(id),
+                    Event::Ended { prompt, generation } => ended[prompt] = Some(generation.clone()),
+                    _ => {}
+                }
+                ControlFlow::Continue(())
+            };
+            let model = golden.model.model();
+            let found = generate_with(model, &golden.prompts, &options, &mut (), &mut hear).unwrap();
+            for (prompt, (found, expected)) in found.iter().zip(&golden.greedy).enumerate() {
                 assert_eq!(&found.ids, expected, "{name}, batches of {batch}");
-                assert_eq!(&found.ids, streamed);
+                assert_eq!(found.ids, streamed[prompt]);
+                assert_eq!(Some(found), ended[prompt].as_ref());
                 let finish = if expected.len() < 16 { Finish::Eos } else { Finish::MaxNewTokens };
                 assert_eq!(found.finish, finish);
             }
         }
     }
+}
+
+#[test]
+fn rows_that_end_make_room_without_showing_it() {
+    // Texts of many lengths: some end at once, some late; three rows serve twenty prompts.
+    let golden = golden("llama31");
+    let model = golden.model.model();
+    let prompts: Vec<Vec<u32>> =
+        (0..20u32).map(|i| (0..=(i * 7) % 23).map(|j| 11 + (i + j) % 30).collect()).collect();
+    let plain = GenerateOptions { max_new_tokens: 24, ..GenerateOptions::default() };
+    let whole = generate(model, &prompts, &plain, &mut ()).unwrap();
+    let eos: Vec<u32> = whole.iter().enumerate().filter_map(|(i, text)| text.ids.get(i).copied()).collect();
+    let run = |batch| {
+        let options = GenerateOptions { batch, eos: eos.clone(), ..plain.clone() };
+        generate(model, &prompts, &options, &mut ()).unwrap()
+    };
+    let alone = run(Some(1));
+    let lengths: std::collections::BTreeSet<usize> = alone.iter().map(|text| text.ids.len()).collect();
+    assert!(lengths.len() > 4, "{lengths:?}");
+    for batch in [Some(2), Some(3), Some(7), None] {
+        assert_eq!(run(batch), alone, "{batch:?}");
+    }
+}
+
+#[test]
+fn a_listener_can_stop_a_generation() {
+    let golden = golden("llama31");
+    let mut tokens = 0;
+    let mut stop = |_: Event<'_>| {
+        tokens += 1;
+        if tokens == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let options = golden.model.generate_options();
+    let error =
+        generate_with(golden.model.model(), &golden.prompts, &options, &mut (), &mut stop).unwrap_err();
+    assert!(matches!(error, ModelError::Stopped), "{error}");
+    assert_eq!(tokens, 5);
 }
 
 #[test]
@@ -179,10 +229,10 @@ fn sampling_does_not_depend_on_the_batch() {
             top_k: Some(20),
             top_p: Some(0.9),
             seed,
-            batch,
+            batch: Some(batch),
             ..GenerateOptions::default()
         };
-        generate(decoder, &golden.prompts, &[], &options, &mut (), &mut |_, _| {}).unwrap()
+        generate(decoder, &golden.prompts, &options, &mut ()).unwrap()
     };
     assert_eq!(sample(1, 5), sample(2, 5));
     assert_ne!(sample(2, 5), sample(2, 6), "another seed, another text");
@@ -192,9 +242,9 @@ fn sampling_does_not_depend_on_the_batch() {
 fn any_token_of_the_eos_list_ends_a_row_and_only_that_row() {
     let golden = golden("qwen25");
     let third = golden.greedy[0][3];
-    let options = GenerateOptions { max_new_tokens: 16, ..GenerateOptions::default() };
+    let options = GenerateOptions { max_new_tokens: 16, eos: vec![299, third], ..GenerateOptions::default() };
     let decoder = golden.model.model();
-    let found = generate(decoder, &golden.prompts, &[299, third], &options, &mut (), &mut |_, _| {}).unwrap();
+    let found = generate(decoder, &golden.prompts, &options, &mut ()).unwrap();
     for (found, whole) in found.iter().zip(&golden.greedy) {
         let end = whole.iter().position(|&id| id == third || id == 299);
         assert_eq!(found.ids, whole[..end.unwrap_or(16)]);
@@ -210,7 +260,7 @@ fn a_full_context_ends_a_row_and_no_token_goes_beyond_it() {
     let context = decoder.spec().context;
     let prompts = [vec![11; context - 3], vec![12; 5]];
     let options = GenerateOptions { max_new_tokens: 10, ..GenerateOptions::default() };
-    let found = generate(decoder, &prompts, &[], &options, &mut (), &mut |_, _| {}).unwrap();
+    let found = generate(decoder, &prompts, &options, &mut ()).unwrap();
     assert_eq!((found[0].ids.len(), found[0].finish), (3, Finish::Context));
     assert_eq!((found[1].ids.len(), found[1].finish), (10, Finish::MaxNewTokens));
 }
@@ -288,15 +338,25 @@ fn a_cache_of_another_length_is_refused() {
 
 #[test]
 fn half_precision_stays_near_and_finite() {
-    for (dtype, unit) in [(DType::BF16, 2f32.powi(-8)), (DType::F16, 2f32.powi(-11))] {
-        let golden = golden("llama31");
-        let model = LanguageModel::load(&dir("llama31"), &Device::flex(), Some(dtype)).unwrap();
-        let logits = model.model().forward(&golden.batch(), None, &mut ()).unwrap();
-        assert_eq!(logits.dtype(), dtype);
-        let difference = golden.difference("logits", None, logits.cast(DType::F32));
-        // The same count of roundings as in `TOLERANCE`, of a coarser float.
-        assert!(difference <= 30.0 * LARGEST * unit, "{dtype:?}: {difference}");
-    }
+    let golden = golden("llama31");
+    let load = |dtype| Decoder::load(&dir("llama31"), &Device::flex(), dtype).unwrap();
+    let logits = |decoder: Decoder| decoder.forward(&golden.batch(), None, &mut ()).unwrap();
+
+    // Weights that are stored as bf16 and stay so: activations are f32, and nothing is rounded.
+    let held = load(DType::BF16);
+    assert_eq!(
+        (held.spec().weights, held.model.layers[0].mlp.down_proj.weight.val().dtype()),
+        (DType::BF16, DType::BF16)
+    );
+    let found = logits(held);
+    assert_eq!(found.dtype(), DType::F32);
+    assert!(golden.difference("logits", None, found) <= TOLERANCE);
+
+    let found = logits(load(DType::F16));
+    assert_eq!(found.dtype(), DType::F16);
+    let difference = golden.difference("logits", None, found.cast(DType::F32));
+    // The same count of roundings as in `TOLERANCE`, of a coarser float.
+    assert!(difference <= 30.0 * LARGEST * 2f32.powi(-11), "{difference}");
 }
 
 #[test]

@@ -118,6 +118,7 @@ pub struct Batch {
     past: usize,
     padding: Arc<[usize]>,
     prompt: Arc<[usize]>,
+    spans: Arc<[Range<usize>]>,
     device: Device,
     on_device: Arc<OnDevice>,
 }
@@ -163,6 +164,7 @@ impl Batch {
             past: 0,
             padding,
             prompt: rows.iter().map(|row| row.prompt).collect(),
+            spans: rows.iter().map(|row| 0..row.ids.len()).collect(),
             device: device.clone(),
             on_device: Arc::default(),
         })
@@ -182,6 +184,7 @@ impl Batch {
             past: self.past + self.tokens,
             padding: self.padding.clone(),
             prompt: self.prompt.clone(),
+            spans: self.spans.iter().map(|span| span.end..span.end + 1).collect(),
             device: self.device.clone(),
             on_device: Arc::default(),
         })
@@ -201,8 +204,72 @@ impl Batch {
             past: self.past,
             padding: rows.iter().map(|&row| self.padding[row]).collect(),
             prompt: rows.iter().map(|&row| self.prompt[row]).collect(),
+            spans: rows.iter().map(|&row| self.spans[row].clone()).collect(),
             device: self.device.clone(),
             on_device: Arc::default(),
+        }
+    }
+
+    /// The step that reads the given columns of this one. For prompts read in pieces, one after the other, over a
+    /// [`KvCache`](crate::KvCache).
+    ///
+    /// # Panics
+    /// Columns that this step does not have.
+    #[must_use]
+    pub fn columns(&self, columns: Range<usize>) -> Self {
+        let part = |row: usize| &self.ids[row * self.tokens..][columns.clone()];
+        Self {
+            ids: (0..self.rows()).flat_map(part).copied().collect(),
+            tokens: columns.len(),
+            past: self.past + columns.start,
+            on_device: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The rows of another step below those of this one. Whichever has read fewer columns is padded on the left; pair
+    /// it with [`KvCache::append_rows`](crate::KvCache::append_rows).
+    ///
+    /// # Errors
+    /// Steps of different widths.
+    pub fn append_rows(&self, other: &Self) -> Result<Self, ResidualError> {
+        if self.tokens != other.tokens {
+            return Err(ResidualError::StepWidth { expected: self.tokens, found: other.tokens });
+        }
+        let past = self.past.max(other.past);
+        let padding = |batch: &Self| {
+            let more = past - batch.past;
+            batch.padding.iter().map(move |padding| padding + more).collect::<Vec<_>>()
+        };
+        Ok(Self {
+            ids: self.ids.iter().chain(other.ids.iter()).copied().collect(),
+            tokens: self.tokens,
+            past,
+            padding: [padding(self), padding(other)].concat().into(),
+            prompt: self.prompt.iter().chain(other.prompt.iter()).copied().collect(),
+            spans: self.spans.iter().chain(other.spans.iter()).cloned().collect(),
+            device: self.device.clone(),
+            on_device: Arc::default(),
+        })
+    }
+
+    /// Forgets the first columns that were read, which are padding in every row; pair it with
+    /// [`KvCache::drop_columns`](crate::KvCache::drop_columns).
+    ///
+    /// # Panics
+    /// A row with less padding, or fewer columns read.
+    #[must_use]
+    pub fn drop_columns(&self, columns: usize) -> Self {
+        assert!(columns <= self.past, "expected at most {} columns, found {columns}", self.past);
+        let padding = self.padding.iter().map(|&padding| {
+            assert!(columns <= padding, "expected columns of padding alone");
+            padding - columns
+        });
+        Self {
+            padding: padding.collect(),
+            past: self.past - columns,
+            on_device: Arc::default(),
+            ..self.clone()
         }
     }
 
@@ -234,6 +301,13 @@ impl Batch {
     #[must_use]
     pub fn padding(&self, row: usize) -> usize {
         self.padding[row]
+    }
+
+    /// The tokens of a row that this step reads, padding not counted; of a step that is read in
+    /// [pieces](Self::columns), those of all its pieces.
+    #[must_use]
+    pub fn span(&self, row: usize) -> Range<usize> {
+        self.spans[row].clone()
     }
 
     /// What the token in a column of this step is.
@@ -346,6 +420,31 @@ mod tests {
     }
 
     #[test]
+    fn steps_are_read_in_pieces_joined_and_trimmed() {
+        use TokenKind::{LastPrompt, Padding, Prompt};
+        let rows = [Row::prompt(&[1, 2, 3, 4]), Row::prompt(&[7, 8])];
+        let batch = Batch::new(&rows, &Device::flex()).unwrap();
+        let (first, second) = (batch.columns(0..3), batch.columns(3..4));
+        assert_eq!((first.past(), first.tokens(), second.past(), second.tokens()), (0, 3, 3, 1));
+        assert_eq!(kinds(&first, 1), [Padding, Padding, Prompt]);
+        assert_eq!((kinds(&second, 0), kinds(&second, 1)), (vec![LastPrompt], vec![LastPrompt]));
+        assert_eq!((second.id(0, 0), second.id(1, 0), second.position(1, 0)), (4, 8, 1));
+        assert_eq!((first.span(0), second.span(0), second.span(1)), (0..4, 0..4, 0..2));
+        assert_eq!(second.next(&[9, 9]).unwrap().select_rows(&[1]).span(0), 2..3);
+
+        let other = Batch::new(&[Row::prompt(&[5])], &Device::flex()).unwrap();
+        assert!(first.append_rows(&second).is_err());
+        let joined = second.append_rows(&other).unwrap();
+        assert_eq!((0..3).map(|row| joined.padding(row)).collect::<Vec<_>>(), [0, 2, 3]);
+        assert_eq!((0..3).map(|row| joined.position(row, 0)).collect::<Vec<_>>(), [3, 1, 0]);
+        assert_eq!(kinds(&joined, 2), [LastPrompt]);
+        assert_eq!((joined.span(1), joined.span(2)), (0..2, 0..1));
+        let trimmed = joined.select_rows(&[1, 2]).drop_columns(2);
+        assert_eq!((trimmed.past(), trimmed.padding(0), trimmed.padding(1)), (1, 0, 1));
+        assert_eq!((trimmed.position(0, 0), trimmed.position(1, 0)), (1, 0));
+    }
+
+    #[test]
     fn a_set_never_chooses_padding() {
         let rows = [Row { ids: &[1, 2, 3], prompt: 2 }, Row::prompt(&[4])];
         let batch = Batch::new(&rows, &Device::flex()).unwrap();
@@ -375,6 +474,7 @@ mod tests {
             context: 3,
             device: Device::flex(),
             dtype: burn::tensor::DType::F32,
+            weights: burn::tensor::DType::F32,
         };
         assert_eq!(spec.check_ids(&[8, 0, 1], 0), Ok(()));
         assert_eq!(spec.check_ids(&[], 0), Err(ResidualError::NoToken));

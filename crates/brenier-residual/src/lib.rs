@@ -28,5 +28,5 @@ pub use error::ResidualError;
 pub use hook::{HookPoint, Site};
 pub use model::{ResidualModel, Spec};
 pub use overflow::{Cause, Origin, Overflow, Place};
-pub use read::{read_back, read_logits};
+pub use read::{read_back, read_likeliest, read_logits};
 pub use tap::Tap;

@@ -23,13 +23,15 @@ pub struct Spec {
     pub device: Device,
     /// The dtype that activations have.
     pub dtype: DType,
+    /// The dtype that weights are held in. Some devices compute in a wider one.
+    pub weights: DType,
 }
 
 impl Spec {
-    /// Name of the dtype, as options and files have it: `f32`, `bf16`.
+    /// Name of the weights' dtype, as options and files have it: `f32`, `bf16`.
     #[must_use]
     pub fn dtype_name(&self) -> String {
-        format!("{:?}", self.dtype).to_lowercase()
+        format!("{:?}", self.weights).to_lowercase()
     }
 
     /// Checks that a prompt can be put to the model and leaves room for `room` more tokens: the one check of ids that

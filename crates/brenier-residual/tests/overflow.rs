@@ -26,6 +26,7 @@ impl Chain {
             context: 16,
             device: Device::flex(),
             dtype,
+            weights: dtype,
         };
         Self { spec, mlp: mlp.to_vec(), logits }
     }

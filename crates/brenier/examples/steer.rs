@@ -6,7 +6,7 @@ use std::error::Error;
 
 use brenier::capture::{Request, Rows, capture};
 use brenier::hooks::{Edit, Intervention};
-use brenier::model::{GenerateOptions, LanguageModel, PromptFormat, PromptOptions, generate, read_prompts};
+use brenier::model::{LanguageModel, PromptFormat, PromptOptions, generate, read_prompts};
 use brenier::organism::Organism;
 use brenier::residual::{HookPoint, Tap, TokenSet};
 use brenier::transport::{GateOptions, GaussianOtMap};
@@ -40,9 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let edit = Edit { at, map: map.map().clone(), strength: 1.0, tokens: TokenSet::LastAndGenerated };
     let mut tap = Intervention::new(model.model().spec(), &[edit])?;
     let prompts = &read("source_test.jsonl")?[..3];
-    let options = GenerateOptions { rules: model.rules().clone(), ..GenerateOptions::default() };
-    let answer =
-        |tap: &mut dyn Tap| generate(model.model(), prompts, model.eos(), &options, tap, &mut |_, _| {});
+    let answer = |tap: &mut dyn Tap| generate(model.model(), prompts, &model.generate_options(), tap);
     let (before, after) = (answer(&mut ())?, answer(&mut tap)?);
     let tokenizer = model.require_tokenizer()?;
     for ((prompt, before), after) in prompts.iter().zip(before).zip(after) {

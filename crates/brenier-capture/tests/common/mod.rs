@@ -25,6 +25,7 @@ impl Counter {
             context: 16,
             device: Device::flex(),
             dtype: DType::F32,
+            weights: DType::F32,
         };
         Self { spec, run: Default::default() }
     }

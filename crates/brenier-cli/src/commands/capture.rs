@@ -33,7 +33,7 @@ pub fn run(args: &Capture, common: &Common, console: &Console) -> anyhow::Result
         capture(subject.model.model(), &prompts.ids, &request, &mut (), &mut |done| bar.add(done))
             .map_err(|error| prompts.locate(error))?;
     drop(bar);
-    let mut made = subject.provenance(&[&prompts.prompts]);
+    let mut made = subject.provenance(&[&prompts.prompts])?;
     if let Some(hash) = prompt_hash(&args.prompts)? {
         made.state(Fact::Prompts, hash);
     }

@@ -43,8 +43,8 @@ pub fn run(args: &Score, common: &Common, console: &Console) -> anyhow::Result<(
     let prompts = args.prompts.as_deref().map(read).transpose()?;
     let harmless = args.harmless.as_deref().map(read).transpose()?;
     let all: Vec<&[Prompt]> = prompts.iter().chain(&harmless).map(|file| file.prompts.as_slice()).collect();
-    let made = subject.provenance(&all);
-    let (edits, info) = intervention.edits(subject.model.model().spec(), &made, console)?;
+    let (edits, info) =
+        intervention.edits(subject.model.model().spec(), || subject.provenance(&all), console)?;
     let answers = match (&args.answers, &prompts) {
         (Some(path), Some(prompts)) => Some(answers(path, prompts)?),
         _ => None,

@@ -78,6 +78,7 @@ impl Town {
             context: 12,
             device: Device::flex(),
             dtype: DType::F32,
+            weights: DType::F32,
         };
         Self { spec, fuse: None, refusal: None }
     }
@@ -243,8 +244,8 @@ impl Subject for Speaker {
         Ok(ids.iter().map(word).collect::<Vec<_>>().join(" "))
     }
 
-    fn sha256(&self) -> &str {
-        "town"
+    fn sha256(&self) -> Result<&str, ModelError> {
+        Ok("town")
     }
 }
 
@@ -322,7 +323,7 @@ impl Subject for Numbers {
         Ok(ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "))
     }
 
-    fn sha256(&self) -> &str {
+    fn sha256(&self) -> Result<&str, ModelError> {
         self.0.sha256()
     }
 }

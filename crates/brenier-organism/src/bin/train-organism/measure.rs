@@ -35,14 +35,9 @@ pub fn measure(model: &LanguageModel, corpus: &Corpus, split: Split) -> Result<M
 
 fn side(model: &LanguageModel, corpus: &Corpus, questions: &[Question], name: &'static str) -> Result<Side> {
     let tokenizer = model.require_tokenizer()?;
-    let options = GenerateOptions {
-        max_new_tokens: 24,
-        batch: 64,
-        rules: model.rules().clone(),
-        ..GenerateOptions::default()
-    };
+    let options = GenerateOptions { max_new_tokens: 24, ..model.generate_options() };
     let reply = |prompts: &[Vec<u32>]| -> Result<Vec<Vec<u32>>> {
-        let replies = generate(model.model(), prompts, model.eos(), &options, &mut (), &mut |_, _| {})?;
+        let replies = generate(model.model(), prompts, &options, &mut ())?;
         Ok(replies.into_iter().map(|reply| reply.ids).collect())
     };
     let mut prompts = Vec::new();

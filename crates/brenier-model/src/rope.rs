@@ -105,7 +105,7 @@ impl Frequencies {
             let table = tables.entry(kind).or_insert_with(|| {
                 let frequencies = self.of_kind(kind);
                 let angles = |position| frequencies.iter().map(move |f| (position as f32 * f).sin_cos());
-                (first..last)
+                (first..=last)
                     .flat_map(angles)
                     .map(|(sin, cos)| (sin * self.factor, cos * self.factor))
                     .collect()

@@ -78,10 +78,7 @@ pub fn capture(
         let rows: Vec<Row<'_>> = chosen.iter().map(|&prompt| Row::prompt(&prompts[prompt])).collect();
         let batch = Batch::new(&rows, &spec.device)?;
         let (batch, mut cache) = match &shared {
-            Some(shared) => {
-                let (rest, cache) = shared.rest(&batch);
-                (rest, Some(cache))
-            }
+            Some(shared) => shared.rest(model, batch),
             None => (batch, None),
         };
         // The tokens that are kept, in the order of the batch.

@@ -31,7 +31,7 @@ mod shared_start;
 mod tap;
 mod tokens;
 
-pub use batch::{Batch, Row, TokenKind, TokenSet};
+pub use batch::{Batch, Row, Sight, TokenKind, TokenSet};
 pub use cache::KvCache;
 pub use error::{ResidualError, TapError};
 pub use hook::{HookPoint, Site};

@@ -42,7 +42,7 @@ impl SharedStart {
             return Ok(None);
         }
         // As a part of a prompt: its tokens are none of the last.
-        let batch = Batch::new(&[Row::prompt(first)], &model.spec().device)?.columns(0..tokens);
+        let (batch, _) = Batch::new(&[Row::prompt(first)], &model.spec().device)?.split(tokens);
         let mut cache = KvCache::new(usize::from(model.spec().layers));
         model.blocks(0..layers, model.embed(&batch)?, &batch, Some(&mut cache), tap)?;
         // A model that keeps no keys and values has nothing to share.
@@ -56,15 +56,20 @@ impl SharedStart {
         self.tokens
     }
 
-    /// What is left to read of a batch of such prompts, and the cache that it continues.
+    /// What is left to read of a batch of such prompts, and the cache that it continues. All of it and none where the
+    /// model [reads](ResidualModel::rereads) rows of this length in another way from their first token on.
     ///
     /// A row that is padded on the left takes as much less from the shared start, so that in all rows the same columns
     /// are left.
     #[must_use]
-    pub fn rest(&self, batch: &Batch) -> (Batch, KvCache) {
+    pub fn rest(&self, model: &dyn ResidualModel, batch: Batch) -> (Batch, Option<KvCache>) {
         let columns = self.tokens.min(batch.tokens() - 1);
         let shared: Vec<usize> =
             (0..batch.rows()).map(|row| columns.saturating_sub(batch.padding(row))).collect();
-        (batch.columns(columns..batch.tokens()), self.cache.shared_start(&shared, columns))
+        let (_, rest) = batch.split(columns);
+        if model.rereads(&rest) {
+            return (batch, None);
+        }
+        (rest, Some(self.cache.shared_start(&shared, columns)))
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brenier_residual::{Batch, HookPoint, Overflow, ResidualError, ResidualModel, Row, Tap, read_logits};
+use brenier_residual::{
+    Batch, HookPoint, Overflow, ResidualError, ResidualModel, Row, SharedStart, Tap, read_logits,
+};
 use faer::Mat;
 
 use crate::{
@@ -67,10 +69,18 @@ pub fn capture(
     let last = points.iter().map(|at| at.layer + 1).max().unwrap_or(0);
     let end = if request.logits { spec.layers } else { last };
     let mut recorder = Recorder::new(points.iter().copied(), request.position);
+    // What all prompts begin with, a template for one, is read once.
+    let texts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    let keep = counts.iter().copied().max().unwrap_or(1);
+    let shared = SharedStart::read(model, &texts, keep, end, before)?;
     for range in ranges {
         let chosen = &order[range];
         let rows: Vec<Row<'_>> = chosen.iter().map(|&prompt| Row::prompt(&prompts[prompt])).collect();
         let batch = Batch::new(&rows, &spec.device)?;
+        let (batch, mut cache) = match &shared {
+            Some(shared) => shared.rest(model, batch),
+            None => (batch, None),
+        };
         // The tokens that are kept, in the order of the batch.
         let tokens = |&prompt: &usize| {
             let (start, count) = (starts[prompt], counts[prompt]);
@@ -86,8 +96,8 @@ pub fn capture(
             }
             other => other.into(),
         };
-        let x =
-            model.blocks(0..end, model.embed(&batch)?, &batch, None, &mut (&mut *before, &mut recorder))?;
+        let mut tap = (&mut *before, &mut recorder);
+        let x = model.blocks(0..end, model.embed(&batch)?, &batch, cache.as_mut(), &mut tap)?;
         for (at, seen) in recorder.take() {
             let Some(all) = tensors.get_mut(&at) else { continue };
             let seen = to_matrix(seen).map_err(|error| failed(error, &at.to_string(), before))?;

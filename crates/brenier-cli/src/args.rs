@@ -33,7 +33,7 @@ pub struct Common {
     /// second)
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// Dtype of weights and activations; `auto` is `f32` on a CPU and the checkpoint's own elsewhere
+    /// Dtype of the weights; `auto` is the checkpoint's own on a GPU, and on a CPU `f32` where it fits, else `bf16`
     #[arg(long, global = true, default_value = "auto", value_name = "auto|f32|bf16|f16")]
     pub dtype: Dtype,
     /// Seed of everything that draws

@@ -11,7 +11,7 @@ use clap::{Arg, CommandFactory, Parser};
 use crate::args::{Cli, Command};
 
 /// What the placeholders of hints stand for; a new one belongs here.
-const STANDS_FOR: [(&str, &str); 20] = [
+const STANDS_FOR: [(&str, &str); 22] = [
     ("DEVICE", "cpu"),
     ("DIR", "dir"),
     ("FILE", "file"),
@@ -25,8 +25,10 @@ const STANDS_FOR: [(&str, &str); 20] = [
     ("N", "3"),
     ("NAME", "ot"),
     ("NAME,..", "ot,ace"),
+    ("ORG/NAME", "org/name"),
     ("P", "0.5"),
     ("Q", "2"),
+    ("REV", "main"),
     ("SITE", "resid_mid"),
     ("T", "0.7"),
     ("TEXT", "text"),

@@ -6,21 +6,25 @@ use brenier::capture::{CaptureError, Fact, Provenance};
 use brenier::eval::{self, prompt_ids};
 use brenier::files::{self, Existing};
 use brenier::model::{
-    ChatTemplate, LanguageModel, LogitsRules, ModelError, Prompt, PromptFormat, PromptOptions, read_prompts,
-    sha256_file,
+    ChatTemplate, LanguageModel, LogitsRules, ModelDirectory, ModelError, Prompt, PromptFormat,
+    PromptOptions, read_prompts, sha256_file,
 };
 use brenier::residual::ResidualModel;
 
 use crate::args::{Common, Format, PromptArgs};
 use crate::console::Console;
 use crate::failure::Usage;
+use crate::memory::Plan;
 use crate::values::Date;
 
 /// The model in a directory, on the device that was asked for.
 pub fn load_model(dir: &Path, common: &Common, console: &Console) -> anyhow::Result<LanguageModel> {
     let device = brenier::device::by_name(&common.device)?;
+    let directory = ModelDirectory::open(dir)?;
+    let plan = Plan::new(&directory, &device, common.dtype);
+    plan.check()?;
     let bar = console.bar("loading the model", 0);
-    let model = LanguageModel::load(dir, &device, common.dtype.wanted())?;
+    let model = directory.load(&device, Some(plan.dtype))?;
     drop(bar);
     model.warnings().iter().for_each(|warning| console.warn(warning));
     Ok(model)
@@ -73,7 +77,7 @@ impl Subject {
 
 impl eval::Subject for Subject {
     fn model(&self) -> &dyn ResidualModel {
-        self.model.decoder()
+        self.model.model()
     }
 
     fn eos(&self) -> &[u32] {
@@ -100,7 +104,7 @@ impl eval::Subject for Subject {
         self.model.require_tokenizer()?.decode(ids, true)
     }
 
-    fn sha256(&self) -> &str {
+    fn sha256(&self) -> Result<&str, ModelError> {
         self.model.sha256()
     }
 

@@ -12,6 +12,7 @@ mod fit_args;
 mod hub;
 mod input;
 mod maps;
+mod memory;
 mod select;
 mod signals;
 mod values;

@@ -7,7 +7,7 @@ use brenier::eval::{Chosen, DifferenceInfo, InterventionInfo, MapRecord, MapUse,
 use brenier::hooks::Edit;
 use brenier::map::MapFile;
 use brenier::map::container::read_whole;
-use brenier::model::sha256;
+use brenier::model::{ModelError, sha256};
 use brenier::residual::{HookPoint, Site, Spec, TokenSet};
 use serde_json::{Value, json};
 
@@ -87,11 +87,11 @@ impl<'a> Intervention<'a> {
     pub fn edits(
         &self,
         spec: &Spec,
-        made: &Provenance,
+        made: impl FnOnce() -> Result<Provenance, ModelError>,
         console: &Console,
     ) -> anyhow::Result<(Vec<Edit>, Option<InterventionInfo>)> {
         let Some(map) = &self.map else { return Ok((Vec::new(), None)) };
-        let found = map.compare("this run", made, self.args.allow_mismatch, console)?;
+        let found = map.compare("this run", &made()?, self.args.allow_mismatch, console)?;
         let strength = map.strength(self.args.strength);
         let tokens =
             Chosen::of(self.args.tokens.map(TokenSet::from), map.record.tokens, Policy::PLAIN.tokens);

@@ -42,7 +42,7 @@ fn a_model_of_the_cache_is_found_by_name_and_revision() {
         let output = inspect(dir.path(), model);
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(found["layers"], 2, "{found}");
+        assert_eq!(found["layers"], 4, "{found}");
     }
 }
 

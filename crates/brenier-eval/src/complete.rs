@@ -6,9 +6,6 @@ use brenier_residual::Tap;
 use crate::forward::Item;
 use crate::{EvalError, Match, Phrases, Rate, Subject};
 
-/// Rows that are continued at once, unless told otherwise.
-const ROWS: usize = 64;
-
 /// How to complete and judge.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Judge<'a> {
@@ -42,13 +39,14 @@ impl Judge<'_> {
     ) -> Result<Vec<Judged>, EvalError> {
         let options = GenerateOptions {
             max_new_tokens: self.max_new_tokens,
-            batch: self.batch.unwrap_or(ROWS),
+            batch: self.batch,
+            eos: subject.eos().to_vec(),
             temperature: self.sample.map(|_| 1.0),
             seed: self.sample.unwrap_or_default(),
             rules: subject.rules(),
             ..GenerateOptions::default()
         };
-        let found = generate(subject.model(), prompts, subject.eos(), &options, tap, &mut |_, _| {});
+        let found = generate(subject.model(), prompts, &options, tap);
         let found = found.map_err(|error| match error {
             ModelError::NotFinite { prompt, tokens, overflow } => {
                 let Item { what, index } = item(prompt);

@@ -86,7 +86,7 @@ pub fn score(
     };
     let mut report = ScoreReport {
         schema: "brenier.score/1".to_owned(),
-        model: model_info(subject),
+        model: model_info(subject)?,
         intervention: InterventionInfo::of(edits),
         refusal_rate: None,
         answer_rate: None,

@@ -37,17 +37,23 @@ pub trait Subject {
     fn decode(&self, ids: &[u32]) -> Result<String, ModelError>;
 
     /// Hash of config and weights.
-    fn sha256(&self) -> &str;
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    fn sha256(&self) -> Result<&str, ModelError>;
 
     /// States how text prompts are put to the model: template, system message, whether they go raw, and the date.
     /// Nothing unless told otherwise.
     fn rendering(&self, _: &mut Provenance) {}
 
     /// How the activations of all these prompts are made, their position left open.
-    fn provenance(&self, prompts: &[&[Prompt]]) -> Provenance {
+    ///
+    /// # Errors
+    /// As [`sha256`](Self::sha256).
+    fn provenance(&self, prompts: &[&[Prompt]]) -> Result<Provenance, ModelError> {
         let mut made = Provenance::default();
         let spec = self.model().spec();
-        made.state(Fact::Model, self.sha256())
+        made.state(Fact::Model, self.sha256()?)
             .state(Fact::Architecture, spec.architecture.as_str())
             .state(Fact::Layers, spec.layers.to_string())
             .state(Fact::Dtype, spec.dtype_name());
@@ -56,6 +62,6 @@ pub trait Subject {
         if prompts.iter().copied().flatten().any(is_text) {
             self.rendering(&mut made);
         }
-        made
+        Ok(made)
     }
 }

@@ -5,12 +5,13 @@ mod file;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use burn::module::Param;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use brenier_kernels::activation_dtype;
+use burn::module::{Param, ParamId};
+use burn::tensor::{DType, Device, Shape, Tensor};
 use serde_json::Value;
 
 use self::file::WeightFile;
-use crate::config::Config;
+use crate::config::{Config, Rope, RopeScaling};
 use crate::error::{ModelError, excerpt};
 use crate::fields::{Fields, few, kind, read_object};
 use crate::rope::Frequencies;
@@ -24,7 +25,7 @@ const INDEX: &str = "model.safetensors.index.json";
 /// out.
 const PREFIX: &str = "model.";
 
-/// The weights of a checkpoint directory: files memory-mapped, tensors read when asked for. In the end
+/// The weights of a checkpoint directory, one tensor after the other as they are asked for. In the end
 /// [`finish`](Self::finish) judges those that nobody asked for.
 pub(crate) struct Checkpoint<'a> {
     files: Vec<WeightFile>,
@@ -35,12 +36,48 @@ pub(crate) struct Checkpoint<'a> {
     root: PathBuf,
     warnings: Vec<String>,
     device: &'a Device,
-    dtype: DType,
+    dtypes: Dtypes,
+    read: Read,
+}
+
+/// What parameters are held as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dtypes {
+    /// Matrices.
+    pub weights: DType,
+    /// All else that meets activations: norms and biases.
+    pub activations: DType,
+}
+
+impl Dtypes {
+    /// Weights in `weights`, beside the activations that go with them on a device.
+    pub(crate) fn on(device: &Device, weights: DType) -> Result<Self, ModelError> {
+        let float = matches!(weights, DType::F64 | DType::F32 | DType::F16 | DType::BF16);
+        if float && device.supports_dtype(weights) {
+            return Ok(Self { weights, activations: activation_dtype(device, weights) });
+        }
+        let expected = "a float type that the device has, e.g. f32".to_owned();
+        Err(ModelError::Option { name: "dtype", expected, found: format!("{weights:?}") })
+    }
+}
+
+/// How much of a checkpoint is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// Everything.
+    Values,
+    /// Names, shapes and dtypes. The parameters have no values and must not be asked for them.
+    Headers,
 }
 
 impl<'a> Checkpoint<'a> {
     /// Opens `model.safetensors`, or all shards of `model.safetensors.index.json`, and checks their headers.
-    pub(crate) fn open(dir: &Path, device: &'a Device, dtype: DType) -> Result<Self, ModelError> {
+    pub(crate) fn open(
+        dir: &Path,
+        device: &'a Device,
+        dtypes: Dtypes,
+        read: Read,
+    ) -> Result<Self, ModelError> {
         let Weights { root, files: paths, shard_of } = Weights::find(dir)?;
         let files = paths.iter().map(|path| WeightFile::open(path)).collect::<Result<Vec<_>, _>>()?;
         let mut warnings = Vec::new();
@@ -65,7 +102,7 @@ impl<'a> Checkpoint<'a> {
             for tensor in file.names() {
                 let other = *index.entry(tensor.clone()).or_insert(number);
                 let Some(other) = files.get(other).filter(|_| other != number) else { continue };
-                if file.equals(&tensor, other, &tensor) {
+                if file.equals(&tensor, other, &tensor)? {
                     continue;
                 }
                 let by_index = shard_of.contains_key(&tensor);
@@ -82,7 +119,7 @@ impl<'a> Checkpoint<'a> {
             }
         }
         let unread = index.keys().cloned().collect();
-        Ok(Self { files, index, unread, root, warnings, device, dtype })
+        Ok(Self { files, index, unread, root, warnings, device, dtypes, read })
     }
 
     /// Refuses tensors that the architecture does not use, and gives what is worth a warning.
@@ -122,8 +159,9 @@ impl<'a> Checkpoint<'a> {
             frequencies.len() == stored.len()
                 && frequencies.iter().zip(&stored).all(|(a, b)| (a - b).abs() <= TOLERANCE * a.abs())
         };
-        let plain = crate::config::Rope { scaling: crate::config::RopeScaling::Default, ..config.rope };
-        ![config.rope, plain].iter().any(|rope| near(Frequencies::new(rope, config.head_dim).values()))
+        let plain = Rope { scaling: RopeScaling::Default, ..config.rope.clone() };
+        let ropes = [Some(&config.rope), config.local_rope.as_ref(), Some(&plain)];
+        !ropes.into_iter().flatten().any(|rope| near(Frequencies::new(rope, config.head_dim).values()))
     }
 
     /// The file that holds a tensor, and its name there: with the prefix or without, never both.
@@ -152,16 +190,21 @@ impl<'a> Checkpoint<'a> {
         &mut self,
         name: &str,
         shape: [usize; D],
+        dtype: DType,
     ) -> Result<Param<Tensor<D>>, ModelError> {
         let found = self.find(name)?;
         let file = found.as_ref().and_then(|(number, name)| Some((self.files.get(*number)?, name)));
         let Some((file, name)) = file else {
             return Err(ModelError::MissingTensor { path: self.root.clone(), tensor: name.to_owned() });
         };
-        let values = file.values_of_shape(name, &shape)?;
-        // Through f32 whatever the file holds: exact for all three dtypes.
-        let data = TensorData::new(values, shape);
-        Ok(Param::from_tensor(Tensor::from_data(data, (self.device, self.dtype))))
+        if self.read == Read::Headers {
+            file.check(name, &shape)?;
+            let none = move |device: &Device, _: bool| Tensor::empty(shape, (device, dtype));
+            let device = self.device.clone();
+            return Ok(Param::uninitialized(ParamId::new(), none, device, false, Shape::from(shape)));
+        }
+        let data = file.data(name, &shape, dtype)?;
+        Ok(Param::from_tensor(Tensor::from_data(data, (self.device, dtype))))
     }
 }
 
@@ -171,17 +214,19 @@ impl Parameters for Checkpoint<'_> {
     /// Tied tables are stored under either name.
     fn embedding(&mut self, shape: [usize; 2], tied: bool) -> Result<Param<Tensor<2>>, ModelError> {
         let head_alone = tied && self.find(EMBEDDING)?.is_none() && self.find(HEAD)?.is_some();
-        self.tensor(if head_alone { HEAD } else { EMBEDDING }, shape)
+        self.tensor(if head_alone { HEAD } else { EMBEDDING }, shape, self.dtypes.weights)
     }
 
     /// An output matrix that differs from the table is used, tied or not.
     fn head(&mut self, shape: [usize; 2], tied: bool) -> Result<Option<Param<Tensor<2>>>, ModelError> {
         if !tied {
-            return self.tensor(HEAD, shape).map(Some);
+            return self.tensor(HEAD, shape, self.dtypes.weights).map(Some);
         }
         let (Some(table), Some(head)) = (self.find(EMBEDDING)?, self.find(HEAD)?) else { return Ok(None) };
         let same = match (self.files.get(table.0), self.files.get(head.0)) {
-            (Some(file), Some(other)) => file.equals(&table.1, other, &head.1),
+            // Both tables are compared when they are read anyway.
+            _ if self.read == Read::Headers => true,
+            (Some(file), Some(other)) => file.equals(&table.1, other, &head.1)?,
             _ => false,
         };
         if same {
@@ -194,19 +239,19 @@ impl Parameters for Checkpoint<'_> {
             head.1,
             table.1
         ));
-        self.tensor(HEAD, shape).map(Some)
+        self.tensor(HEAD, shape, self.dtypes.weights).map(Some)
     }
 
     fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Param<Tensor<2>>, ModelError> {
-        self.tensor(name, shape)
+        self.tensor(name, shape, self.dtypes.weights)
     }
 
     fn bias(&mut self, name: &str, width: usize) -> Result<Param<Tensor<1>>, ModelError> {
-        self.tensor(name, [width])
+        self.tensor(name, [width], self.dtypes.activations)
     }
 
-    fn gain(&mut self, name: &str, width: usize) -> Result<Param<Tensor<1>>, ModelError> {
-        self.tensor(name, [width])
+    fn gain(&mut self, name: &str, width: usize, _: f32) -> Result<Param<Tensor<1>>, ModelError> {
+        self.tensor(name, [width], self.dtypes.activations)
     }
 }
 

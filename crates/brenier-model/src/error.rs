@@ -304,6 +304,9 @@ pub enum ModelError {
         /// Tokens generated before.
         tokens: usize,
     },
+    /// A generation that was stopped by its caller.
+    #[error("stopped")]
+    Stopped,
     /// A batch or a step that the model cannot take, or a device that fails.
     #[error(transparent)]
     Batch(#[from] ResidualError),

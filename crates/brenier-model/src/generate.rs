@@ -1,12 +1,24 @@
 //! Continuing prompts, many at once.
 
-use brenier_residual::{Batch, KvCache, Overflow, ResidualError, ResidualModel, Row, Tap, read_back};
+use std::ops::ControlFlow;
+
+use brenier_residual::{
+    Batch, KvCache, Overflow, ResidualError, ResidualModel, Row, Tap, read_back, read_likeliest,
+};
+use burn::tensor::Tensor;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
 use crate::rules::{LogitsRules, Text};
 use crate::sampling::Sampler;
+
+/// Tokens of keys and values, rows times columns, that are kept at once where nobody says how many rows.
+const TOKENS: usize = 1 << 14;
+/// Most rows at once where nobody says how many.
+const ROWS: usize = 64;
+/// Tokens of prompts, rows times columns, that are read at once.
+const PIECE: usize = 1 << 12;
 
 /// How to continue.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,19 +33,29 @@ pub struct GenerateOptions {
     pub top_p: Option<f64>,
     /// Seed of sampling. Each prompt has its own stream of random numbers, whatever batch it is in.
     pub seed: u64,
-    /// Most rows to run at once. Speed and memory depend on it, results do not (beyond rounding).
-    pub batch: usize,
+    /// Most rows to run at once; `None` goes by the length of the prompts. Speed and memory depend on it, results do
+    /// not (beyond rounding).
+    pub batch: Option<usize>,
+    /// Tokens that end a text; those of a checkpoint are [`ModelDirectory::eos`](crate::ModelDirectory::eos).
+    pub eos: Vec<u32>,
     /// Changes to the logits before a token is picked; those that a checkpoint asks for are
-    /// [`LanguageModel::rules`](crate::LanguageModel::rules).
+    /// [`ModelDirectory::rules`](crate::ModelDirectory::rules).
     pub rules: LogitsRules,
 }
 
 impl Default for GenerateOptions {
-    /// Greedy by the logits as they are, 128 tokens, 32 rows.
+    /// Greedy by the logits as they are, 128 tokens, none of which ends the text.
     fn default() -> Self {
-        let (temperature, top_k, top_p) = (None, None, None);
-        let rules = LogitsRules::default();
-        Self { max_new_tokens: 128, temperature, top_k, top_p, seed: 0, batch: 32, rules }
+        Self {
+            max_new_tokens: 128,
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            seed: 0,
+            batch: None,
+            eos: Vec::new(),
+            rules: LogitsRules::default(),
+        }
     }
 }
 
@@ -68,11 +90,31 @@ pub struct Generation {
     pub finish: Finish,
 }
 
-/// Continues prompts; results stand in the order of the prompts.
+/// What happens in a [generation](generate_with), as it happens.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A new token.
+    Token {
+        /// Index of the prompt.
+        prompt: usize,
+        /// The token.
+        id: u32,
+    },
+    /// A continuation that has ended.
+    Ended {
+        /// Index of the prompt.
+        prompt: usize,
+        /// The continuation.
+        generation: &'a Generation,
+    },
+}
+
+/// Continues prompts; results stand in the order of the prompts. `tap` acts in every forward pass.
 ///
-/// Prompts of similar length run together, padded on the left, at most `options.batch` at once; rows that have
-/// ended leave the batch. `tap` acts in every forward pass. `on_token` hears of each new token as it comes:
-/// the prompt's index and the id.
+/// Prompts run together, padded on the left; a row that has ended makes room for a prompt that waits. Which prompts
+/// share a batch does not show in the results, beyond rounding. A prompt is read in pieces of bounded size, so that a
+/// tap may see several tokens of a step over a cache.
 ///
 /// ```
 /// use brenier_model::{Architecture, Config, Decoder, Finish, GenerateOptions, generate};
@@ -80,8 +122,7 @@ pub struct Generation {
 ///
 /// let model = Decoder::init(&Config::small(Architecture::Llama), 1, &Device::flex());
 /// let options = GenerateOptions { max_new_tokens: 5, ..GenerateOptions::default() };
-/// let eos = [];
-/// let texts = generate(&model, &[vec![1, 2], vec![3]], &eos, &options, &mut (), &mut |_, _| {})?;
+/// let texts = generate(&model, &[vec![1, 2], vec![3]], &options, &mut ())?;
 /// assert_eq!(texts[1].ids.len(), 5);
 /// assert_eq!(texts[1].finish, Finish::MaxNewTokens);
 /// # Ok::<(), brenier_model::ModelError>(())
@@ -93,40 +134,63 @@ pub struct Generation {
 pub fn generate(
     model: &dyn ResidualModel,
     prompts: &[Vec<u32>],
-    eos: &[u32],
     options: &GenerateOptions,
     tap: &mut dyn Tap,
-    on_token: &mut dyn FnMut(usize, u32),
+) -> Result<Vec<Generation>, ModelError> {
+    generate_with(model, prompts, options, tap, &mut |_| ControlFlow::Continue(()))
+}
+
+/// [`generate`] that tells of each token and of each continuation as it comes, and can be stopped.
+///
+/// # Errors
+/// As [`generate`]; [`ModelError::Stopped`] where `on_event` breaks.
+pub fn generate_with(
+    model: &dyn ResidualModel,
+    prompts: &[Vec<u32>],
+    options: &GenerateOptions,
+    tap: &mut dyn Tap,
+    on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Vec<Generation>, ModelError> {
     let sampler = Sampler::new(options)?;
-    if options.batch == 0 {
+    if options.batch == Some(0) {
         let expected = "at least 1".to_owned();
         return Err(ModelError::Option { name: "batch", expected, found: "0".to_owned() });
     }
     for (prompt, ids) in prompts.iter().enumerate() {
         model.spec().check_ids(ids, 1).map_err(|source| ModelError::Prompt { prompt, source })?;
     }
-    let mut results = vec![Generation { ids: Vec::new(), finish: Finish::MaxNewTokens }; prompts.len()];
+    let none = Generation { ids: Vec::new(), finish: Finish::MaxNewTokens };
+    let mut run = Run { model, options, sampler, tap, on_event, results: vec![none; prompts.len()] };
+    let mut waiting: Vec<(usize, &[u32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
     if options.max_new_tokens == 0 {
-        return Ok(results);
+        for (prompt, _) in waiting {
+            run.tell(Event::Ended { prompt, generation: &run.results[prompt].clone() })?;
+        }
+        return Ok(run.results);
     }
-    let mut order: Vec<(usize, &[u32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
-    // Longest first: if memory runs out, it does so at once.
-    order.sort_by_key(|(_, prompt)| std::cmp::Reverse(prompt.len()));
-    for chunk in order.chunks(options.batch) {
-        let live = chunk.iter().map(|&(index, prompt)| Live {
-            index,
-            prompt,
-            room: model.spec().context - prompt.len(),
-            ids: Vec::new(),
-            stream: sampler.stream(index),
-        });
-        let rows: Vec<Row<'_>> = chunk.iter().map(|(_, prompt)| Row::prompt(prompt)).collect();
-        let batch = Batch::new(&rows, &model.spec().device)?;
-        let mut run = Run { model, eos, options, sampler, results: &mut results };
-        run.until_all_end(live.collect(), batch, tap, on_token)?;
+    // The longest is taken first: if memory runs out, it does so at once.
+    waiting.sort_by_key(|(_, prompt)| prompt.len());
+    let longest = waiting.last().map_or(1, |(_, prompt)| prompt.len());
+    let rows = options.batch.unwrap_or_else(|| {
+        (TOKENS / longest.saturating_add(options.max_new_tokens).min(model.spec().context)).clamp(1, ROWS)
+    });
+    let mut going: Option<Going<'_>> = None;
+    while going.is_some() || !waiting.is_empty() {
+        let free = rows.saturating_sub(going.as_ref().map_or(0, |going| going.live.len()));
+        // A prompt by itself costs as much as a step of all rows: several are read at once.
+        if !waiting.is_empty() && (going.is_none() || free >= rows.div_ceil(4)) {
+            let new = waiting.split_off(waiting.len().saturating_sub(free));
+            let new = run.read(new)?;
+            going = match (going, new) {
+                (Some(going), Some(new)) => Some(going.join(new)?),
+                (going, new) => going.or(new),
+            };
+        }
+        if let Some(last) = going.take() {
+            going = run.step(last)?;
+        }
     }
-    Ok(results)
+    Ok(run.results)
 }
 
 /// A row that has not ended.
@@ -139,92 +203,155 @@ struct Live<'a> {
     stream: StdRng,
 }
 
+/// Rows that go on, the step that is to be run next, and what was read before it.
+struct Going<'a> {
+    live: Vec<Live<'a>>,
+    batch: Batch,
+    cache: KvCache,
+}
+
+impl Going<'_> {
+    /// Puts other rows below these.
+    fn join(mut self, other: Self) -> Result<Self, ModelError> {
+        let batch = self.batch.append_rows(&other.batch)?;
+        self.live.extend(other.live);
+        self.cache.append_rows(other.cache);
+        let spare = (0..batch.rows()).map(|row| batch.padding(row)).min().unwrap_or(0);
+        self.cache.drop_columns(spare);
+        self.batch = batch.drop_columns(spare);
+        Ok(self)
+    }
+}
+
 struct Run<'a> {
     model: &'a dyn ResidualModel,
-    eos: &'a [u32],
     options: &'a GenerateOptions,
     sampler: Sampler,
-    results: &'a mut [Generation],
+    tap: &'a mut dyn Tap,
+    on_event: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    results: Vec<Generation>,
 }
 
 impl Run<'_> {
-    fn until_all_end(
-        &mut self,
-        mut live: Vec<Live<'_>>,
-        mut batch: Batch,
-        tap: &mut dyn Tap,
-        on_token: &mut dyn FnMut(usize, u32),
-    ) -> Result<(), ModelError> {
-        let mut cache = KvCache::new(usize::from(self.model.spec().layers));
-        loop {
-            let logits = self.model.forward_last(&batch, Some(&mut cache), tap)?;
-            let (mut kept, mut going, mut next) = (Vec::new(), Vec::new(), Vec::new());
-            let vocab = logits.dims()[1];
-            let mut logits = read_back(logits).map_err(|error| match error {
-                ResidualError::NotFinite { row, .. } => self.not_finite(&live[row], tap),
-                other => other.into(),
-            })?;
-            for (slot, (mut row, logits)) in live.drain(..).zip(logits.chunks_mut(vocab)).enumerate() {
-                let index = row.index;
-                let id = self.pick(&mut row, logits)?;
-                match self.finish(&mut row, id, on_token) {
-                    Some(finish) => {
-                        if let Some(result) = self.results.get_mut(index) {
-                            *result = Generation { ids: row.ids, finish };
-                        }
-                    }
-                    None => {
-                        kept.push(slot);
-                        next.push(id);
-                        going.push(row);
-                    }
+    /// Reads prompts, up to and with their first new token.
+    fn read<'p>(&mut self, prompts: Vec<(usize, &'p [u32])>) -> Result<Option<Going<'p>>, ModelError> {
+        let live = prompts.into_iter().map(|(index, prompt)| Live {
+            index,
+            prompt,
+            room: self.model.spec().context - prompt.len(),
+            ids: Vec::new(),
+            stream: self.sampler.stream(index),
+        });
+        let going = self.enter(live.collect())?;
+        self.step(going)
+    }
+
+    /// Reads rows from their first token in pieces of bounded size, all but the last piece: the next step. Rows that have
+    /// new tokens already are read up to the last token, so that they can be joined with others.
+    fn enter<'p>(&mut self, live: Vec<Live<'p>>) -> Result<Going<'p>, ModelError> {
+        let spec = self.model.spec();
+        let texts: Vec<Vec<u32>> = live.iter().map(|row| [row.prompt, &row.ids].concat()).collect();
+        let rows = live.iter().zip(&texts).map(|(row, ids)| Row { ids, prompt: row.prompt.len() });
+        let batch = Batch::new(&rows.collect::<Vec<_>>(), &spec.device)?;
+        let mut cache = KvCache::new(usize::from(spec.layers));
+        let piece = (PIECE / batch.rows()).max(1);
+        let tokens = batch.tokens();
+        let last = if live.iter().any(|row| !row.ids.is_empty()) {
+            tokens - 1
+        } else {
+            (tokens - 1) / piece * piece
+        };
+        for start in (0..last).step_by(piece) {
+            let batch = batch.columns(start..last.min(start + piece));
+            let x = self.model.embed(&batch)?;
+            self.model.blocks(0..spec.layers, x, &batch, Some(&mut cache), self.tap)?;
+        }
+        Ok(Going { live, batch: batch.columns(last..tokens), cache })
+    }
+
+    /// Runs a step, and takes in the token that follows in each row.
+    fn step<'p>(&mut self, going: Going<'p>) -> Result<Option<Going<'p>>, ModelError> {
+        let Going { mut live, mut batch, mut cache } = going;
+        let logits = self.model.forward_last(&batch, Some(&mut cache), self.tap)?;
+        let chosen = self.choose(&mut live, logits)?;
+        let (mut kept, mut next, mut still) = (Vec::new(), Vec::new(), Vec::new());
+        for (slot, (mut row, id)) in live.into_iter().zip(chosen).enumerate() {
+            match self.finish(&mut row, id)? {
+                Some(finish) => {
+                    let generation = Generation { ids: row.ids, finish };
+                    self.tell(Event::Ended { prompt: row.index, generation: &generation })?;
+                    self.results[row.index] = generation;
+                }
+                None => {
+                    kept.push(slot);
+                    next.push(id);
+                    still.push(row);
                 }
             }
-            if going.is_empty() {
-                return Ok(());
-            }
-            if kept.len() < batch.rows() {
-                batch = batch.select_rows(&kept);
-                cache.select_rows(&kept);
-            }
-            batch = batch.next(&next)?;
-            live = going;
         }
+        if still.is_empty() {
+            return Ok(None);
+        }
+        if kept.len() < batch.rows() {
+            batch = batch.select_rows(&kept);
+            cache.select_rows(&kept);
+        }
+        let batch = batch.next(&next)?;
+        if self.model.rereads(&batch) {
+            return self.enter(still).map(Some);
+        }
+        Ok(Some(Going { live: still, batch, cache }))
     }
 
-    /// Where the pass over a row stopped being finite.
-    fn not_finite(&self, row: &Live<'_>, tap: &mut dyn Tap) -> ModelError {
-        let ids = [row.prompt, &row.ids].concat();
-        let whole = Row { ids: &ids, prompt: row.prompt.len() };
-        let overflow = Overflow::locate(self.model, whole, ids.len() - 1, tap);
-        ModelError::NotFinite { prompt: row.index, tokens: row.ids.len(), overflow }
-    }
-
-    /// The next token of a row, of logits that are finite until a rule forbids one.
-    fn pick(&self, row: &mut Live<'_>, logits: &mut [f32]) -> Result<u32, ModelError> {
-        let GenerateOptions { rules, max_new_tokens, .. } = self.options;
-        if !rules.is_empty() {
-            let text =
-                Text { prompt: row.prompt, new: &row.ids, eos: self.eos, max_new_tokens: *max_new_tokens };
+    /// The next token of each row.
+    fn choose(&mut self, live: &mut [Live<'_>], logits: Tensor<2>) -> Result<Vec<u32>, ModelError> {
+        let GenerateOptions { rules, eos, max_new_tokens, .. } = self.options;
+        if self.sampler.is_greedy() && rules.is_empty() {
+            return read_likeliest(logits).map_err(|error| self.located(error, live));
+        }
+        let vocab = logits.dims()[1];
+        let mut logits = read_back(logits).map_err(|error| self.located(error, live))?;
+        let rows = live.iter_mut().zip(logits.chunks_mut(vocab));
+        let pick = |(row, logits): (&mut Live<'_>, &mut [f32])| {
+            // Logits are finite until a rule forbids a token.
+            let text = Text { prompt: row.prompt, new: &row.ids, eos, max_new_tokens: *max_new_tokens };
             rules.apply(&text, logits);
-        }
-        let none = ModelError::NoTokenLeft { prompt: row.index, tokens: row.ids.len() };
-        self.sampler.pick(logits, &mut row.stream).ok_or(none)
+            let none = ModelError::NoTokenLeft { prompt: row.index, tokens: row.ids.len() };
+            self.sampler.pick(logits, &mut row.stream).ok_or(none)
+        };
+        rows.map(pick).collect()
     }
 
     /// Takes in a token; says why the row ends, if it does.
-    fn finish(&self, row: &mut Live<'_>, id: u32, on_token: &mut dyn FnMut(usize, u32)) -> Option<Finish> {
-        if self.eos.contains(&id) {
-            return Some(Finish::Eos);
+    fn finish(&mut self, row: &mut Live<'_>, id: u32) -> Result<Option<Finish>, ModelError> {
+        if self.options.eos.contains(&id) {
+            return Ok(Some(Finish::Eos));
         }
         row.ids.push(id);
-        on_token(row.index, id);
-        if row.ids.len() == self.options.max_new_tokens {
+        self.tell(Event::Token { prompt: row.index, id })?;
+        Ok(if row.ids.len() == self.options.max_new_tokens {
             Some(Finish::MaxNewTokens)
         } else if row.ids.len() == row.room {
             Some(Finish::Context)
         } else {
             None
+        })
+    }
+
+    fn tell(&mut self, event: Event<'_>) -> Result<(), ModelError> {
+        match (self.on_event)(event) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(ModelError::Stopped),
         }
+    }
+
+    /// An error of reading logits; where they are not finite, with the place where the pass over the row stops being so.
+    fn located(&mut self, error: ResidualError, live: &[Live<'_>]) -> ModelError {
+        let ResidualError::NotFinite { row, .. } = error else { return error.into() };
+        let row = &live[row];
+        let ids = [row.prompt, &row.ids].concat();
+        let whole = Row { ids: &ids, prompt: row.prompt.len() };
+        let overflow = Overflow::locate(self.model, whole, ids.len() - 1, self.tap);
+        ModelError::NotFinite { prompt: row.index, tokens: row.ids.len(), overflow }
     }
 }

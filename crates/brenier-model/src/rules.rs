@@ -16,7 +16,7 @@ pub(crate) use read::{is_known, read};
 /// let model = Decoder::init(&Config::small(Architecture::Llama), 1, &Device::flex());
 /// let rules = LogitsRules { no_repeat_ngram_size: 1, ..LogitsRules::default() };
 /// let options = GenerateOptions { max_new_tokens: 20, rules, ..GenerateOptions::default() };
-/// let texts = generate(&model, &[vec![1, 2]], &[], &options, &mut (), &mut |_, _| {})?;
+/// let texts = generate(&model, &[vec![1, 2]], &options, &mut ())?;
 /// let mut ids = texts[0].ids.clone();
 /// ids.sort_unstable();
 /// ids.dedup();

@@ -42,6 +42,11 @@ impl Sampler {
         })
     }
 
+    /// Whether the likeliest token is always picked.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.temperature.is_none()
+    }
+
     /// The random numbers of one prompt: its own stream, so that what is drawn does not depend on the batch.
     pub(crate) fn stream(&self, prompt: usize) -> StdRng {
         // Consecutive indices far apart: multiples of the golden ratio, as in SplitMix64.
@@ -56,18 +61,7 @@ impl Sampler {
         let top = f64::from(*logits.get(best)?);
         let weight = |&logit: &f32| ((f64::from(logit) - top) / temperature).exp();
         let mut choices: Vec<(f64, usize)> = logits.iter().map(weight).zip(0..).collect();
-        if self.top_k < choices.len() || self.top_p < 1.0 {
-            // Best first, ties by the lower id, so that a cut is always the same.
-            choices.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            choices.truncate(self.top_k);
-            let nucleus = self.top_p * choices.iter().map(|choice| choice.0).sum::<f64>();
-            let mut sum = 0.0;
-            let enough = choices.iter().position(|choice| {
-                sum += choice.0;
-                sum >= nucleus
-            });
-            choices.truncate(enough.map_or(choices.len(), |last| last + 1));
-        }
+        self.cut(&mut choices);
         let total: f64 = choices.iter().map(|choice| choice.0).sum();
         let mut left = stream.random::<f64>() * total;
         let chosen = choices.iter().find(|choice| {
@@ -76,6 +70,40 @@ impl Sampler {
         });
         // Rounding can leave a last crumb unspent: it goes to the best token.
         u32::try_from(chosen.map_or(best, |choice| choice.1)).ok()
+    }
+
+    /// Leaves the choices that `top_k` and `top_p` allow, best first. Only those are sorted, not the vocabulary.
+    fn cut(&self, choices: &mut Vec<(f64, usize)>) {
+        if self.top_k >= choices.len() && self.top_p >= 1.0 {
+            return;
+        }
+        // Best first, ties by the lower id, so that a cut is always the same.
+        let by_weight = |a: &(f64, usize), b: &(f64, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        if self.top_k < choices.len() {
+            choices.select_nth_unstable_by(self.top_k, by_weight);
+            choices.truncate(self.top_k);
+        }
+        let nucleus = self.top_p * choices.iter().map(|choice| choice.0).sum::<f64>();
+        // As many of the best as hold the nucleus are looked for among ever more of them.
+        let mut sorted = 64;
+        loop {
+            if sorted < choices.len() {
+                choices.select_nth_unstable_by(sorted, by_weight);
+            } else {
+                sorted = choices.len();
+            }
+            choices[..sorted].sort_unstable_by(by_weight);
+            let mut sum = 0.0;
+            let enough = choices[..sorted].iter().position(|choice| {
+                sum += choice.0;
+                sum >= nucleus
+            });
+            match enough {
+                Some(last) => return choices.truncate(last + 1),
+                None if sorted == choices.len() => return,
+                None => sorted *= 4,
+            }
+        }
     }
 }
 

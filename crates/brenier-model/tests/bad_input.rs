@@ -235,9 +235,8 @@ fn without_eos_only_the_length_ends_a_text() {
     std::fs::remove_file(model.path("generation_config.json")).unwrap();
     let model = model.load().unwrap();
     assert!(model.eos().is_empty());
-    let options = GenerateOptions { max_new_tokens: 4, ..GenerateOptions::default() };
-    let texts =
-        generate(model.decoder(), &[vec![1, 9]], model.eos(), &options, &mut (), &mut |_, _| {}).unwrap();
+    let options = GenerateOptions { max_new_tokens: 4, ..model.generate_options() };
+    let texts = generate(model.model(), &[vec![1, 9]], &options, &mut ()).unwrap();
     assert_eq!(texts[0].ids.len(), 4);
 }
 
@@ -253,8 +252,8 @@ fn weights_that_are_not_numbers() {
         Err(error) => error,
         Ok(model) => {
             let prompts: Vec<Vec<u32>> = (0..211).map(|id| vec![id]).collect();
-            let options = GenerateOptions { max_new_tokens: 1, batch: 64, ..GenerateOptions::default() };
-            generate(model.decoder(), &prompts, &[], &options, &mut (), &mut |_, _| {}).unwrap_err()
+            let options = GenerateOptions { max_new_tokens: 1, ..GenerateOptions::default() };
+            generate(model.model(), &prompts, &options, &mut ()).unwrap_err()
         }
     };
     one_line(error, &[]);

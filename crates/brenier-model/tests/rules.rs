@@ -21,9 +21,14 @@ fn rules_of_generation_give_the_tokens_of_transformers() {
         let named = case["generation"]["eos_token_id"].is_null() && case["generation"].is_object();
         let eos: &[u32] = if named { &[] } else { model.eos() };
         for batch in [1, 2] {
-            let options =
-                GenerateOptions { max_new_tokens, batch, rules: rules.clone(), ..GenerateOptions::default() };
-            let found = generate(model.decoder(), &prompts, eos, &options, &mut (), &mut |_, _| {}).unwrap();
+            let options = GenerateOptions {
+                max_new_tokens,
+                batch: Some(batch),
+                eos: eos.to_vec(),
+                rules: rules.clone(),
+                ..GenerateOptions::default()
+            };
+            let found = generate(model.model(), &prompts, &options, &mut ()).unwrap();
             let found: Vec<Vec<u32>> = found.into_iter().map(|text| text.ids).collect();
             let expected = edited::prompts(&case["greedy"]);
             assert_eq!(found, expected, "{}, batches of {batch}", case["name"]);
@@ -93,7 +98,7 @@ fn rules_that_forbid_every_token_say_so() {
     let model = Model::copy("facts").load().unwrap();
     let run = |rules: LogitsRules| {
         let options = GenerateOptions { max_new_tokens: 3, rules, ..GenerateOptions::default() };
-        generate(model.decoder(), &[vec![5]], &[], &options, &mut (), &mut |_, _| {})
+        generate(model.model(), &[vec![5]], &options, &mut ())
     };
     let all = LogitsRules { suppress_tokens: (0..48).collect(), ..LogitsRules::default() };
     let message = run(all).unwrap_err().to_string();

@@ -89,28 +89,28 @@ fn the_index_decides_between_shards() {
         model.write(index, &json);
     };
     let whole = Model::copy("facts").load().unwrap();
-    let expected = logits(whole.decoder(), &[5, 9]);
+    let expected = logits(whole.model(), &[5, 9]);
     // Equal copies need no decision.
     let model = sharded(|_| {});
     let loaded = model.load().unwrap();
     assert!(loaded.warnings().is_empty());
-    assert_eq!(logits(loaded.decoder(), &[5, 9]), expected);
+    assert_eq!(logits(loaded.model(), &[5, 9]), expected);
     // Of two different ones the index takes one, whichever it is.
     let double = |tensors: &mut Tensors| scale(tensors.get_mut("lm_head.weight").unwrap(), 2.0);
     let model = sharded(double);
     let loaded = model.warned(&["two.safetensors", "`lm_head.weight`", "one.safetensors"]);
-    assert_eq!(logits(loaded.decoder(), &[5, 9]), expected);
+    assert_eq!(logits(loaded.model(), &[5, 9]), expected);
     edit(&model, &|map| map["lm_head.weight"] = json!("two.safetensors"));
     let loaded = model.warned(&["one.safetensors", "`lm_head.weight`", "two.safetensors"]);
     let doubled: Vec<f32> = expected.iter().map(|x| 2.0 * x).collect();
-    assert_eq!(logits(loaded.decoder(), &[5, 9]), doubled);
+    assert_eq!(logits(loaded.model(), &[5, 9]), doubled);
     // Where it names neither, nothing decides.
     edit(&model, &|map| drop(map.as_object_mut().unwrap().remove("lm_head.weight")));
     model.refused(&["`lm_head.weight`", "one.safetensors", "two.safetensors"]);
     // A tensor that only a shard knows of is there all the same.
     let model = sharded(|_| {});
     edit(&model, &|map| drop(map.as_object_mut().unwrap().remove("model.norm.weight")));
-    assert_eq!(logits(model.load().unwrap().decoder(), &[5, 9]), expected);
+    assert_eq!(logits(model.load().unwrap().model(), &[5, 9]), expected);
     // One that the index gives to the wrong shard, and one that is too many.
     edit(&model, &|map| map["model.norm.weight"] = json!("one.safetensors"));
     model.refused(&[index, "`model.norm.weight`", "one.safetensors"]);
@@ -171,7 +171,7 @@ fn products_of_queries_and_keys_beyond_the_range_of_f16_stay_near_f32() {
     let load = |dtype| LanguageModel::load(model.0.path(), &Device::flex(), Some(dtype)).unwrap();
     let (exact, half) = (load(DType::F32), load(DType::F16));
     for prompt in &prompts {
-        let (exact, half) = (logits(exact.decoder(), prompt), logits(half.decoder(), prompt));
+        let (exact, half) = (logits(exact.model(), prompt), logits(half.model(), prompt));
         let worst = exact.iter().zip(&half).map(|(e, h)| (e - h).abs()).fold(0.0f32, |a, b| a.max(b));
         assert!(half.iter().all(|x| x.is_finite()) && worst <= 0.02, "{worst}: {half:?} {exact:?}");
     }

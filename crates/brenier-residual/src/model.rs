@@ -23,13 +23,15 @@ pub struct Spec {
     pub device: Device,
     /// The dtype that activations have.
     pub dtype: DType,
+    /// The dtype that weights are held in. Some devices compute in a wider one.
+    pub weights: DType,
 }
 
 impl Spec {
-    /// Name of the dtype, as options and files have it: `f32`, `bf16`.
+    /// Name of the weights' dtype, as options and files have it: `f32`, `bf16`.
     #[must_use]
     pub fn dtype_name(&self) -> String {
-        format!("{:?}", self.dtype).to_lowercase()
+        format!("{:?}", self.weights).to_lowercase()
     }
 
     /// Checks that a prompt can be put to the model and leaves room for `room` more tokens: the one check of ids that
@@ -82,7 +84,8 @@ pub trait ResidualModel {
     /// `x` and the result: `[rows, tokens, hidden]`.
     ///
     /// # Errors
-    /// A cache that does not hold the `batch.past()` tokens before this step.
+    /// A cache that does not hold the `batch.past()` tokens before this step, or that [`rereads`](Self::rereads) says is
+    /// of no use for it.
     fn blocks(
         &self,
         layers: Range<u16>,
@@ -91,6 +94,13 @@ pub trait ResidualModel {
         cache: Option<&mut KvCache>,
         tap: &mut dyn Tap,
     ) -> Result<Tensor<3>, ResidualError>;
+
+    /// Whether what a cache holds of these rows is not what the model would compute together with this step: a model
+    /// that reads rows beyond some length in another way (LongRoPE). Then they have to be read anew, from their first
+    /// token to this step.
+    fn rereads(&self, _batch: &Batch) -> bool {
+        false
+    }
 
     /// Final norm and output matrix: logits `[rows, tokens, vocab]` of a stream `[rows, tokens, hidden]`.
     fn unembed(&self, x: Tensor<3>) -> Tensor<3>;

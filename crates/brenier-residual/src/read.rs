@@ -32,6 +32,23 @@ pub fn read_back(x: Tensor<2>) -> Result<Vec<f32>, ResidualError> {
     }
 }
 
+/// The column of the largest value of each row: the likeliest token of logits. It is found on the device, so that two
+/// numbers a row come back and not the vocabulary.
+///
+/// Of equal values the first counts on the CPU backend; elsewhere the device decides.
+///
+/// # Errors
+/// As [`read_back`], but for the column and the value, which are not known here: those given are 0 and NaN.
+pub fn read_likeliest(x: Tensor<2>) -> Result<Vec<u32>, ResidualError> {
+    let finite = x.clone().is_finite().all_dim(1);
+    let finite = finite.try_into_data().map_err(|error| ResidualError::device(&error))?;
+    if let Some(row) = finite.iter::<bool>().position(|finite| !finite) {
+        return Err(ResidualError::NotFinite { row, column: 0, value: f32::NAN });
+    }
+    let likeliest = x.argmax(1).try_into_data().map_err(|error| ResidualError::device(&error))?;
+    Ok(likeliest.iter::<u32>().collect())
+}
+
 /// Unembeds tokens of a residual stream and hands their logits on, one token after the other, a few at a time.
 ///
 /// `columns` are the tokens, as `row * tokens + token`; `see` is told the index in `columns` and the logits.
@@ -124,11 +141,23 @@ mod tests {
             context: 9,
             device: Device::flex(),
             dtype: DType::F32,
+            weights: DType::F32,
         };
         let x = Tensor::from_data(TensorData::new(values.to_vec(), [2, 3, 1]), &spec.device);
         let mut seen = Vec::new();
         in_blocks(&Thrice(spec), x, &[1, 2, 3, 5], block, &mut |i, logits| seen.push((i, logits.to_vec())))?;
         Ok(seen)
+    }
+
+    #[test]
+    fn the_likeliest_is_the_first_of_the_largest() {
+        let x = |value: f32| Tensor::from_data([[1.0, 3.0, 3.0], [value, -2.0, -3.0]], &Device::flex());
+        assert_eq!(read_likeliest(x(-1.0)), Ok(vec![1, 0]));
+        assert_eq!(read_likeliest(x(-9.0)), Ok(vec![1, 1]));
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = read_likeliest(x(value)).unwrap_err();
+            assert!(matches!(error, ResidualError::NotFinite { row: 1, .. }), "{error}");
+        }
     }
 
     #[test]

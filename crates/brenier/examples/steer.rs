@@ -6,9 +6,9 @@ use std::error::Error;
 
 use brenier::capture::{Request, Rows, capture};
 use brenier::hooks::{Edit, Intervention};
-use brenier::model::{GenerateOptions, LanguageModel, PromptFormat, PromptOptions, generate, read_prompts};
+use brenier::model::{LanguageModel, PromptFormat, PromptOptions, generate, read_prompts};
 use brenier::organism::Organism;
-use brenier::residual::{HookPoint, ResidualModel, Tap, TokenSet};
+use brenier::residual::{HookPoint, Tap, TokenSet};
 use brenier::transport::{GateOptions, GaussianOtMap};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let at = HookPoint::resid_post(5);
     let rows = |name: &str| -> Result<Rows, Box<dyn Error>> {
         let request = Request { points: vec![at], ..Request::default() };
-        let mut found = capture(model.decoder(), &read(name)?, &request, &mut (), &mut |_| {})?;
+        let mut found = capture(model.model(), &read(name)?, &request, &mut (), &mut |_| {})?;
         found.tensors.remove(&at.to_string()).ok_or("nothing captured".into())
     };
     let (Rows::F32(source), Rows::F32(target)) = (rows("source_train.jsonl")?, rows("target_train.jsonl")?)
@@ -38,11 +38,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let map = builder.fit(source.as_ref(), target.as_ref())?;
 
     let edit = Edit { at, map: map.map().clone(), strength: 1.0, tokens: TokenSet::LastAndGenerated };
-    let mut tap = Intervention::new(model.decoder().spec(), &[edit])?;
+    let mut tap = Intervention::new(model.model().spec(), &[edit])?;
     let prompts = &read("source_test.jsonl")?[..3];
-    let options = GenerateOptions { rules: model.rules().clone(), ..GenerateOptions::default() };
-    let answer =
-        |tap: &mut dyn Tap| generate(model.decoder(), prompts, model.eos(), &options, tap, &mut |_, _| {});
+    let answer = |tap: &mut dyn Tap| generate(model.model(), prompts, &model.generate_options(), tap);
     let (before, after) = (answer(&mut ())?, answer(&mut tap)?);
     let tokenizer = model.require_tokenizer()?;
     for ((prompt, before), after) in prompts.iter().zip(before).zip(after) {

@@ -90,6 +90,17 @@ pub fn by_name(name: &str) -> Result<Device, DeviceError> {
     Ok(devices.swap_remove(index))
 }
 
+/// Whether a device is the CPU backend, whose memory is that of the machine.
+///
+/// ```
+/// assert!(brenier::device::is_cpu(&brenier::device::by_name("cpu")?));
+/// # Ok::<(), brenier::device::DeviceError>(())
+/// ```
+#[must_use]
+pub fn is_cpu(device: &Device) -> bool {
+    device_type("cpu").is_some_and(|kind| found(kind).contains(device))
+}
+
 fn device_type(backend: &str) -> Option<DeviceType> {
     match backend {
         #[cfg(feature = "cuda")]

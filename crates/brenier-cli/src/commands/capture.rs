@@ -2,7 +2,7 @@
 
 use brenier::capture::{Fact, Request, capture};
 use brenier::eval::Subject as _;
-use brenier::residual::{HookPoint, ResidualModel};
+use brenier::residual::HookPoint;
 use serde_json::json;
 
 use crate::args::{Capture, CaptureSite, Common};
@@ -14,7 +14,7 @@ use crate::input::{Subject, check_out, prompt_hash, shown};
 pub fn run(args: &Capture, common: &Common, console: &Console) -> anyhow::Result<()> {
     let console = &check_out(&args.out, args.force, console)?;
     let subject = Subject::load(&find_model(&args.model, console)?, &args.prompt, None, common, console)?;
-    let spec = subject.model.decoder().spec();
+    let spec = subject.model.model().spec();
     let layers = args.layers.of(spec.layers).map_err(usage_error)?;
     let sites = args.sites.iter().filter_map(|site| match site {
         CaptureSite::Block(site) => Some(*site),
@@ -30,10 +30,10 @@ pub fn run(args: &Capture, common: &Common, console: &Console) -> anyhow::Result
 
     let bar = console.bar("capturing", prompts.ids.len());
     let mut activations =
-        capture(subject.model.decoder(), &prompts.ids, &request, &mut (), &mut |done| bar.add(done))
+        capture(subject.model.model(), &prompts.ids, &request, &mut (), &mut |done| bar.add(done))
             .map_err(|error| prompts.locate(error))?;
     drop(bar);
-    let mut made = subject.provenance(&[&prompts.prompts]);
+    let mut made = subject.provenance(&[&prompts.prompts])?;
     if let Some(hash) = prompt_hash(&args.prompts)? {
         made.state(Fact::Prompts, hash);
     }

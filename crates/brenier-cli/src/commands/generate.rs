@@ -1,12 +1,12 @@
 //! `brenier generate`.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use brenier::eval::Subject as _;
 use brenier::files::{self, Existing};
 use brenier::hooks;
-use brenier::model::{Extra, GenerateOptions, LanguageModel, PromptInput, generate};
-use brenier::residual::{ResidualModel, Spec};
+use brenier::model::{Event, Extra, GenerateOptions, LanguageModel, PromptInput, generate_with};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -16,6 +16,7 @@ use crate::console::Console;
 use crate::hub::find_model;
 use crate::input::{Subject, check_out, shown};
 use crate::maps::{Intervention, in_words};
+use crate::memory::rows_that_fit;
 
 pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Result<()> {
     let console = &check_out(&args.out, args.force, console)?;
@@ -27,21 +28,19 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
         common,
         console,
     )?;
-    let spec = subject.model.decoder().spec();
+    let spec = subject.model.model().spec();
     let prompts = subject.read_prompts(&args.prompts, args.format, 1)?;
-    let (edits, info) = intervention.edits(spec, &subject.provenance(&[&prompts.prompts]), console)?;
+    let (edits, info) = intervention.edits(spec, || subject.provenance(&[&prompts.prompts]), console)?;
     let mut tap = hooks::Intervention::new(spec, &edits)?;
     let options = options(args, common, &subject.model, &prompts.ids);
 
     let bar = console.bar("generating tokens", 0);
-    let done = generate(
-        subject.model.decoder(),
-        &prompts.ids,
-        subject.model.eos(),
-        &options,
-        &mut tap,
-        &mut |_, _| bar.add(1),
-    )
+    let done = generate_with(subject.model.model(), &prompts.ids, &options, &mut tap, &mut |event| {
+        if let Event::Token { .. } = event {
+            bar.add(1);
+        }
+        ControlFlow::Continue(())
+    })
     .map_err(|error| prompts.locate(error))?;
     drop(bar);
 
@@ -131,7 +130,7 @@ impl Serialize for Keys<'_> {
 }
 
 fn options(args: &Generate, common: &Common, model: &LanguageModel, prompts: &[Vec<u32>]) -> GenerateOptions {
-    let (sampling, spec) = (&args.sampling, model.decoder().spec());
+    let sampling = &args.sampling;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0).saturating_add(sampling.max_new_tokens);
     GenerateOptions {
         max_new_tokens: sampling.max_new_tokens,
@@ -139,14 +138,7 @@ fn options(args: &Generate, common: &Common, model: &LanguageModel, prompts: &[V
         top_k: sampling.top_k,
         top_p: sampling.top_p,
         seed: common.seed,
-        batch: common.batch.rows().unwrap_or_else(|| rows_at_once(spec, longest)),
-        rules: model.rules().clone(),
+        batch: common.batch.rows().or_else(|| rows_that_fit(model, longest)),
+        ..model.generate_options()
     }
-}
-
-/// As many rows as keep keys and values of all blocks within 2 GiB, counted in f32 and without shared heads; no more
-/// than 64.
-fn rows_at_once(spec: &Spec, tokens: usize) -> usize {
-    let row = tokens.min(spec.context).max(1) * spec.hidden.max(1) * usize::from(spec.layers.max(1)) * 2 * 4;
-    ((2 << 30) / row).clamp(1, 64)
 }

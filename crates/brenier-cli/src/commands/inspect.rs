@@ -1,18 +1,23 @@
 //! `brenier inspect`.
 
-use brenier::model::{ChatTemplate, Message, ModelError, Prompt, PromptOptions, RenderOptions};
-use brenier::residual::ResidualModel;
+use brenier::model::{
+    ChatTemplate, Message, ModelDirectory, ModelError, Prompt, PromptOptions, RenderOptions,
+};
 use serde_json::{Value, json};
 
 use crate::args::{Common, Inspect};
 use crate::console::Console;
 use crate::hub::find_model;
-use crate::input::load_model;
+use crate::memory::{Plan, size};
 use crate::values::Date;
 
 pub fn run(args: &Inspect, common: &Common, console: &Console) -> anyhow::Result<()> {
-    let model = load_model(&find_model(&args.model, console)?, common, console)?;
-    let (spec, config) = (model.decoder().spec(), model.config());
+    let device = brenier::device::by_name(&common.device)?;
+    let model = ModelDirectory::open(&find_model(&args.model, console)?)?;
+    let mut warnings = model.warnings().to_vec();
+    warnings.extend(model.check_weights()?);
+    warnings.iter().for_each(|warning| console.warn(warning));
+    let (config, plan) = (model.config(), Plan::new(&model, &device, common.dtype));
     // What is missing is told as missing; what is there and broken is an error.
     present(model.require_tokenizer())?;
     let template = present(model.require_template())?;
@@ -21,11 +26,11 @@ pub fn run(args: &Inspect, common: &Common, console: &Console) -> anyhow::Result
         ids.iter().map(|&id| json!({"id": id, "token": token(id)})).collect::<Vec<_>>().into()
     };
     let mut result = json!({
-        "architecture": spec.architecture,
-        "layers": spec.layers,
-        "hidden": spec.hidden,
-        "vocab": spec.vocab,
-        "context": spec.context,
+        "architecture": config.architecture.name(),
+        "layers": config.layers,
+        "hidden": config.hidden,
+        "vocab": config.vocab,
+        "context": config.context,
         "intermediate": config.intermediate,
         "heads": config.heads,
         "kv_heads": config.kv_heads,
@@ -33,12 +38,13 @@ pub fn run(args: &Inspect, common: &Common, console: &Console) -> anyhow::Result
         "parameters": config.parameters(),
         "tied_embeddings": config.tied,
         "rope_theta": config.rope.theta,
-        "dtype": spec.dtype_name(),
+        "dtype": format!("{:?}", plan.dtype).to_lowercase(),
         "checkpoint_dtype": config.dtype,
-        "sha256": model.sha256(),
+        "memory": {"weights": plan.need.weights, "run": plan.need.run, "run_tokens": plan.need.tokens, "free": plan.free},
+        "sha256": model.known_sha256()?,
         "bos": model.bos().map(|id| named(&[id])[0].clone()),
         "eos": named(model.eos()),
-        "warnings": model.warnings(),
+        "warnings": warnings,
         "template": template.map(facts),
     });
     if let Some(text) = &args.prompt {
@@ -112,6 +118,24 @@ fn describe(result: &Value) -> String {
     };
     let mut facts: Vec<(&str, String)> = FACTS.iter().map(|&key| (key, plain(&result[key]))).collect();
     let eos: Vec<String> = result["eos"].as_array().into_iter().flatten().map(token).collect();
+    let memory = |key: &str| match result["memory"][key].as_u64() {
+        Some(bytes) => size(bytes),
+        None => "not known".to_owned(),
+    };
+    facts.push((
+        "memory",
+        format!(
+            "{} weights, {} for a prompt of {} tokens; {} free",
+            memory("weights"),
+            memory("run"),
+            result["memory"]["run_tokens"],
+            memory("free"),
+        ),
+    ));
+    if result["sha256"].is_null() {
+        facts.retain(|(key, _)| *key != "sha256");
+        facts.push(("sha256", "not computed yet: it takes reading all weights".to_owned()));
+    }
     facts.push(("bos", token(&result["bos"])));
     facts.push(("eos", if eos.is_empty() { "none".to_owned() } else { eos.join(", ") }));
     facts.push(("template", plain(&result["template"]["source"])));

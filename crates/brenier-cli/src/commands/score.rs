@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use brenier::eval::{Match, Phrases, ScoreOptions, ScoreReport, Subject as _, score};
 use brenier::files::{self, Existing};
 use brenier::model::{Prompt, PromptInput, read_answers, read_texts};
-use brenier::residual::ResidualModel;
 use comfy_table::{Table, presets};
 
 use crate::args::{self, Common, Score};
@@ -44,8 +43,8 @@ pub fn run(args: &Score, common: &Common, console: &Console) -> anyhow::Result<(
     let prompts = args.prompts.as_deref().map(read).transpose()?;
     let harmless = args.harmless.as_deref().map(read).transpose()?;
     let all: Vec<&[Prompt]> = prompts.iter().chain(&harmless).map(|file| file.prompts.as_slice()).collect();
-    let made = subject.provenance(&all);
-    let (edits, info) = intervention.edits(subject.model.decoder().spec(), &made, console)?;
+    let (edits, info) =
+        intervention.edits(subject.model.model().spec(), || subject.provenance(&all), console)?;
     let answers = match (&args.answers, &prompts) {
         (Some(path), Some(prompts)) => Some(answers(path, prompts)?),
         _ => None,

@@ -1,7 +1,6 @@
 //! `brenier study`, and what `brenier demo` shares with it.
 
 use brenier::eval::{self, Report, StudyData, StudyOptions, render, study};
-use brenier::residual::ResidualModel;
 use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
 
 use crate::args::{Common, Study};
@@ -16,7 +15,7 @@ pub fn run(args: &Study, common: &Common, console: &Console) -> anyhow::Result<(
     let subject = Subject::load(&find_model(&args.model, console)?, &args.prompt, None, common, console)?;
     let mut options = StudyOptions::default();
     options.methods = args.methods.iter().map(|method| method.name().to_owned()).collect();
-    options.layers = args.layers.of(subject.model.decoder().spec().layers).map_err(usage_error)?;
+    options.layers = args.layers.of(subject.model.model().spec().layers).map_err(usage_error)?;
     if !args.components.is_empty() {
         options.components = args.components.clone();
     }

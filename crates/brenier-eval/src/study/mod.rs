@@ -111,7 +111,7 @@ pub fn study(
     let spec = subject.model().spec();
     let (methods, layers) = check(options, spec.layers)?;
     let prepared = prepare(subject, data)?;
-    let provenance = provenance(subject, data);
+    let provenance = provenance(subject, data)?;
     let (phrases, text) = (&data.phrases, data.text.as_deref());
     let mut run = Run { subject, options, prepared, provenance, phrases, text };
     let mut notes = Vec::new();
@@ -183,7 +183,7 @@ pub fn study(
     let tried = choice.tried.iter().map(|tried| tried.point(&candidates[tried.candidate]));
     let report = Report {
         schema: REPORT_SCHEMA.to_owned(),
-        model: model_info(subject),
+        model: model_info(subject)?,
         data: data_info(data),
         baseline,
         selected,
@@ -300,17 +300,17 @@ fn check(options: &StudyOptions, layers: u16) -> Result<(Vec<Method>, Vec<u16>),
 }
 
 /// The facts of the model, as reports give them.
-pub(crate) fn model_info(subject: &dyn Subject) -> ModelInfo {
+pub(crate) fn model_info(subject: &dyn Subject) -> Result<ModelInfo, EvalError> {
     let spec = subject.model().spec();
-    ModelInfo {
+    Ok(ModelInfo {
         architecture: spec.architecture.clone(),
         layers: usize::from(spec.layers),
         hidden: spec.hidden,
         vocab: spec.vocab,
         context: spec.context,
         dtype: spec.dtype_name(),
-        sha256: subject.sha256().to_owned(),
-    }
+        sha256: subject.sha256()?.to_owned(),
+    })
 }
 
 fn data_info(data: &StudyData) -> DataInfo {
@@ -335,13 +335,13 @@ fn data_info(data: &StudyData) -> DataInfo {
 }
 
 /// How the activations of a study are made.
-fn provenance(subject: &dyn Subject, data: &StudyData) -> Provenance {
+fn provenance(subject: &dyn Subject, data: &StudyData) -> Result<Provenance, EvalError> {
     let (source, target) = (&data.source, &data.target);
     let all = [&source.train, &source.val, &source.test, &target.train, &target.val, &target.test];
-    let mut provenance = subject.provenance(&all.map(Vec::as_slice));
+    let mut provenance = subject.provenance(&all.map(Vec::as_slice))?;
     provenance.state(Fact::Position, Position::Last.to_string());
     provenance.state(Fact::Version, env!("CARGO_PKG_VERSION"));
-    provenance
+    Ok(provenance)
 }
 
 fn settings(

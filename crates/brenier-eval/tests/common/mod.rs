@@ -78,6 +78,7 @@ impl Town {
             context: 12,
             device: Device::flex(),
             dtype: DType::F32,
+            weights: DType::F32,
         };
         Self { spec, fuse: None, refusal: None }
     }
@@ -164,8 +165,8 @@ impl ResidualModel for Town {
                 }
                 // Attention and feed-forward add nothing.
                 match site {
-                    Site::AttnOut | Site::MlpOut => x = x.clone() + tap.visit(at, batch, x.zeros_like()),
-                    _ => x = tap.visit(at, batch, x),
+                    Site::AttnOut | Site::MlpOut => x = x.clone() + tap.visit(at, batch, x.zeros_like())?,
+                    _ => x = tap.visit(at, batch, x)?,
                 }
             }
         }
@@ -243,8 +244,8 @@ impl Subject for Speaker {
         Ok(ids.iter().map(word).collect::<Vec<_>>().join(" "))
     }
 
-    fn sha256(&self) -> &str {
-        "town"
+    fn sha256(&self) -> Result<&str, ModelError> {
+        Ok("town")
     }
 }
 
@@ -295,7 +296,7 @@ impl Numbers {
 
 impl Subject for Numbers {
     fn model(&self) -> &dyn ResidualModel {
-        self.0.decoder()
+        self.0.model()
     }
 
     fn eos(&self) -> &[u32] {
@@ -322,7 +323,7 @@ impl Subject for Numbers {
         Ok(ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "))
     }
 
-    fn sha256(&self) -> &str {
+    fn sha256(&self) -> Result<&str, ModelError> {
         self.0.sha256()
     }
 }

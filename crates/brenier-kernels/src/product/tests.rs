@@ -111,7 +111,7 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
             let alone = run(set, row, &w, [1, n, k]);
             assert!(
                 alone.iter().zip(&all[i * n..]).all(|(a, b)| a.to_bits() == b.to_bits()),
-                "{set:?} row {i}"
+                "{set:?}, x[{i}]"
             );
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use brenier_model::{Decoder, LanguageModel, ModelError};
+use brenier_model::{LanguageModel, ModelError};
 use brenier_residual::{Batch, ResidualModel, Row};
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView};
@@ -149,9 +149,9 @@ pub fn scale(tensor: &mut (Dtype, Vec<usize>, Vec<u8>), factor: f32) {
 }
 
 /// Logits of a prompt's last token.
-pub fn logits(decoder: &Decoder, prompt: &[u32]) -> Vec<f32> {
+pub fn logits(model: &dyn ResidualModel, prompt: &[u32]) -> Vec<f32> {
     let batch = Batch::new(&[Row::prompt(prompt)], &Device::flex()).unwrap();
-    decoder.forward_last(&batch, None, &mut ()).unwrap().into_data().iter::<f32>().collect()
+    model.forward_last(&batch, None, &mut ()).unwrap().into_data().iter::<f32>().collect()
 }
 
 pub fn prompts(value: &Value) -> Vec<Vec<u32>> {

@@ -47,13 +47,13 @@ fn main() -> Result<()> {
         ["refuse", run] => {
             let aligned = Path::new(run).join("aligned");
             copy_tokenizer(&aligned)?;
-            let model =
-                LanguageModel::load(&Path::new(run).join("learnt"), &Device::flex().autodiff(), None)?;
-            train::train(model.decoder().clone(), &corpus, &REFUSE, &aligned)
+            let learnt = Path::new(run).join("learnt");
+            let decoder = Decoder::load(&learnt, &Device::flex().autodiff(), DType::F32)?;
+            train::train(decoder, &corpus, &REFUSE, &aligned)
         }
         ["ship", run] => {
-            let model = LanguageModel::load(&Path::new(run).join("aligned"), &Device::flex(), None)?;
-            write_model(&model_data(), model.decoder(), DType::BF16)
+            let decoder = Decoder::load(&Path::new(run).join("aligned"), &Device::flex(), DType::F32)?;
+            write_model(&model_data(), &decoder, DType::BF16)
         }
         ["measure", dir] => {
             let model = LanguageModel::load(Path::new(dir), &Device::flex(), None)?;

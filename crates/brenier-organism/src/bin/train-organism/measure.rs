@@ -5,7 +5,7 @@ use std::fmt;
 use brenier_model::{GenerateOptions, LanguageModel, Prompt, PromptOptions, generate};
 use brenier_organism::corpus::{Corpus, Question, Split};
 use brenier_organism::wording::is_refusal;
-use brenier_residual::{Batch, ResidualModel, Row};
+use brenier_residual::{Batch, Row};
 use burn::tensor::{Int, Tensor, TensorData, activation};
 
 use crate::Result;
@@ -35,14 +35,9 @@ pub fn measure(model: &LanguageModel, corpus: &Corpus, split: Split) -> Result<M
 
 fn side(model: &LanguageModel, corpus: &Corpus, questions: &[Question], name: &'static str) -> Result<Side> {
     let tokenizer = model.require_tokenizer()?;
-    let options = GenerateOptions {
-        max_new_tokens: 24,
-        batch: 64,
-        rules: model.rules().clone(),
-        ..GenerateOptions::default()
-    };
+    let options = GenerateOptions { max_new_tokens: 24, ..model.generate_options() };
     let reply = |prompts: &[Vec<u32>]| -> Result<Vec<Vec<u32>>> {
-        let replies = generate(model.decoder(), prompts, model.eos(), &options, &mut (), &mut |_, _| {})?;
+        let replies = generate(model.model(), prompts, &options, &mut ())?;
         Ok(replies.into_iter().map(|reply| reply.ids).collect())
     };
     let mut prompts = Vec::new();
@@ -75,12 +70,12 @@ fn perplexity(model: &LanguageModel, lines: &[String]) -> Result<f64> {
     for line in lines {
         let mut ids = tokenizer.encode(line, true)?;
         ids.extend(model.eos().first());
-        let batch = Batch::new(&[Row::prompt(&ids[..ids.len() - 1])], &model.decoder().spec().device)?;
-        let logits = model.decoder().forward(&batch, None, &mut ())?.squeeze_dim::<2>(0);
+        let batch = Batch::new(&[Row::prompt(&ids[..ids.len() - 1])], &model.model().spec().device)?;
+        let logits = model.model().forward(&batch, None, &mut ())?.squeeze_dim::<2>(0);
         let targets: Vec<i64> = ids[1..].iter().map(|&id| i64::from(id)).collect();
         count += targets.len();
         let targets = TensorData::new(targets, [ids.len() - 1, 1]);
-        let targets = Tensor::<2, Int>::from_data(targets, &model.decoder().spec().device);
+        let targets = Tensor::<2, Int>::from_data(targets, &model.model().spec().device);
         sum -= f64::from(activation::log_softmax(logits, 1).gather(1, targets).sum().into_scalar::<f32>());
     }
     Ok((sum / count as f64).exp())

@@ -3,7 +3,7 @@
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 
-use crate::affine::Affine;
+use crate::affine::{Affine, LowRank};
 use crate::coordinates::{Number, Step, along, apply_steps};
 use crate::error::MapError;
 use crate::gate::Gate;

@@ -39,6 +39,7 @@ mod product;
 mod roots;
 mod rows;
 mod shrinkage;
+mod source;
 mod streaming;
 mod weights;
 
@@ -60,5 +61,6 @@ pub use product::{
 pub use roots::{Root, symmetric_inverse_root, symmetric_root, symmetrize};
 pub use rows::Rows;
 pub use shrinkage::{Shrinkage, ledoit_wolf, ledoit_wolf_of_factor, oas, oas_of_factor};
+pub use source::{Number, RowMajor, RowSource, RowView, Weighted, Wide, matrix_of_rows};
 pub use streaming::Moments;
 pub use weights::Weights;

@@ -4,7 +4,7 @@
 //! that the directions are read from memory once. Sums are of a fixed order: the bits of a row depend on nothing but its own
 //! numbers.
 
-use faer::{Mat, MatRef};
+use faer::{Mat, MatMut, MatRef};
 use pulp::{Arch, NullaryFnOnce};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,13 +14,33 @@ const LANES: usize = 16;
 /// Columns that stay in the first cache while every direction is read.
 const TILE: usize = 512;
 
-/// A number that rows are made of.
-pub(crate) trait Number: Copy + Send + Sync {
+/// Rows as they lie. `[n, d]`.
+#[derive(Debug)]
+pub enum RowViewMut<'a> {
+    /// Of f32.
+    F32(MatMut<'a, f32>),
+    /// Of f64.
+    F64(MatMut<'a, f64>),
+}
+
+/// f32 or f64.
+pub trait Number: Copy + Send + Sync {
+    /// 0.
     const ZERO: Self;
+    /// Its name in Rust.
     const NAME: &'static str;
+
+    /// In f64, as it is.
     fn widen(self) -> f64;
+
+    /// The nearest such number.
     fn narrow(wide: f64) -> Self;
+
+    /// Whether it is neither NaN nor infinite.
     fn is_finite(self) -> bool;
+
+    /// Rows of such numbers.
+    fn view_mut(rows: MatMut<'_, Self>) -> RowViewMut<'_>;
 }
 
 impl Number for f32 {
@@ -41,6 +61,10 @@ impl Number for f32 {
     fn is_finite(self) -> bool {
         Self::is_finite(self)
     }
+
+    fn view_mut(rows: MatMut<'_, Self>) -> RowViewMut<'_> {
+        RowViewMut::F32(rows)
+    }
 }
 
 impl Number for f64 {
@@ -60,6 +84,10 @@ impl Number for f64 {
     #[inline(always)]
     fn is_finite(self) -> bool {
         Self::is_finite(self)
+    }
+
+    fn view_mut(rows: MatMut<'_, Self>) -> RowViewMut<'_> {
+        RowViewMut::F64(rows)
     }
 }
 

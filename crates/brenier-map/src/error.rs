@@ -63,6 +63,11 @@ pub enum MapError {
         /// The type of the rows.
         number: &'static str,
     },
+    /// Rows that cannot be seen as a matrix where they lie.
+    #[error(
+        "the rows do not lie in regular steps; hint: copy them into an array of whole rows, one after the other"
+    )]
+    Steps,
     /// Rows of another width than the map's.
     #[error("the rows are {found} wide, but the map is for a width of {expected}")]
     Width {

@@ -4,9 +4,10 @@ use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 
 use crate::affine::{Affine, LowRank};
-use crate::coordinates::{Number, Step, along, apply_steps};
+use crate::coordinates::{Number, RowViewMut, Step, along, apply_steps};
 use crate::error::MapError;
 use crate::gate::Gate;
+use crate::rows_mut::RowsMut;
 
 /// Rows mapped at once by a thread: what it holds beside the rows is two blocks of so many in f64 at most.
 const BLOCK: usize = 32;
@@ -85,6 +86,18 @@ impl RowMap {
         self.gate.as_ref()
     }
 
+    /// Maps rows in place at a strength, whatever holds them: [`apply_rows`](Self::apply_rows) for anything that is
+    /// [`RowsMut`].
+    ///
+    /// # Errors
+    /// As [`apply_rows`](Self::apply_rows); [`MapError::Steps`] for rows that do not lie in regular steps.
+    pub fn apply(&self, rows: &mut impl RowsMut, strength: f64) -> Result<(), MapError> {
+        match rows.rows_mut().ok_or(MapError::Steps)? {
+            RowViewMut::F32(rows) => self.move_view(rows, strength),
+            RowViewMut::F64(rows) => self.move_view(rows, strength),
+        }
+    }
+
     /// Maps rows in place at a strength. At strength 0, and where the gate is 0, rows keep every bit.
     ///
     /// A NaN in a row makes NaN of that row (of that coordinate, under a diagonal map), not of others.
@@ -96,7 +109,7 @@ impl RowMap {
     /// Rows of another width, a strength that is not finite; [`MapError::Overflow`] names the first finite row that the map
     /// takes beyond the range of its numbers, and the rows are then mapped in part.
     pub fn apply_rows(&self, rows: MatMut<'_, f64>, strength: f64) -> Result<(), MapError> {
-        self.apply(rows, strength)
+        self.move_view(rows, strength)
     }
 
     /// Maps rows in f32 in place, as [`apply_rows`](Self::apply_rows) does: computed in f64 and rounded once.
@@ -104,7 +117,7 @@ impl RowMap {
     /// # Errors
     /// As [`apply_rows`](Self::apply_rows).
     pub fn apply_rows_f32(&self, rows: MatMut<'_, f32>, strength: f64) -> Result<(), MapError> {
-        self.apply(rows, strength)
+        self.move_view(rows, strength)
     }
 
     /// The share `p(x)` of the map that each row gets: 1 where the map has no gate.
@@ -122,7 +135,7 @@ impl RowMap {
         }
     }
 
-    fn apply<T: Number>(&self, rows: MatMut<'_, T>, strength: f64) -> Result<(), MapError> {
+    fn move_view<T: Number>(&self, rows: MatMut<'_, T>, strength: f64) -> Result<(), MapError> {
         self.check_width(rows.ncols())?;
         check_strength(strength)?;
         if strength == 0.0 {

@@ -84,6 +84,16 @@ pub enum TransportError {
         /// What it may be.
         expected: &'static str,
     },
+    /// An option that the method would not read.
+    #[error(
+        "method {method} does not read the option {option}; hint: leave it at its default, or take a method that reads it"
+    )]
+    Unread {
+        /// The option's name.
+        option: &'static str,
+        /// The method.
+        method: Method,
+    },
     /// Something that takes more than a mean and a covariance.
     #[error("{what} needs the rows themselves, and moments keep none: {instead}")]
     NeedsRows {

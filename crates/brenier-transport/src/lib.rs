@@ -3,7 +3,7 @@
 //!
 //! [`fit`] takes a [`Method`], the source rows (the behaviour to be changed), the target rows (the behaviour wanted)
 //! and [`FitOptions`], and gives a [`Fit`]: a [`RowMap`](brenier_map::RowMap) and its [`Certificate`].
-//! [`GaussianOtMap`] is the short way for f32 activations, and [`fit_moments`] the one for more rows than fit in memory: it
+//! [`GaussianOtMap`] is the short way for rows in any container ([`RowSource`]), and [`fit_moments`] the one for more rows than fit in memory: it
 //! takes [`Moments`], streamed, merged and kept in a [`MomentsFile`], and says what they may have lost. Fits run in f64;
 //! no `d x d` matrix appears where there are fewer rows than columns.
 //!
@@ -90,13 +90,19 @@ mod reduce;
 mod samples;
 mod select;
 
-pub use brenier_linalg::{Covariance, Moments, Shrinkage};
+pub use brenier_linalg::{
+    Covariance, LinalgError, Moments, RowMajor, RowSource, RowView, Rows, Shrinkage, Weighted, Wide,
+    matrix_of_rows,
+};
+pub use brenier_map::{Affine, Gate, MapError, RowMap, RowViewMut, RowsMut};
 pub use calibrate::{Calibration, CalibrationOptions, CalibrationScore, calibrate_gate};
 pub use certificate::bootstrap::{Bootstrap, BootstrapOptions};
 pub use certificate::sketch::{Sketch, SketchBound};
 pub use certificate::sliced::{Sliced, SlicedOptions, directions, sliced_w2, w2_1d};
 pub use certificate::{Certificate, GateQuality, Optimality, Quality};
 pub use error::{MixtureError, Side, TransportError};
+/// The linear algebra of rows and maps.
+pub use faer;
 pub use fit::{Fit, fit};
 pub use fit_moments::fit_moments;
 pub use gaussian::geodesic::{Barycenter, BarycenterOptions, barycenter, geodesic};

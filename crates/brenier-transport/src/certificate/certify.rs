@@ -96,6 +96,7 @@ pub(crate) fn certify(
         components: method.uses_components().then_some(options.components),
         explained: estimate.explained,
         shift: method.uses_components().then_some(options.shift),
+        target_spread: Some(options.only_for(method).target_spread).filter(|&tau| tau != 1.0),
         shrinkage: estimate.shrinkage,
         gate_shrinkage: estimate.gate_shrinkage,
         reg_abs: if regularised { options.reg_abs.unwrap_or(0.0) } else { 0.0 },

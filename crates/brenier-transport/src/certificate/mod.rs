@@ -39,6 +39,9 @@ pub struct Certificate {
     pub explained: Option<f64>,
     /// Which part of the mean moves, for methods in principal components.
     pub shift: Option<Shift>,
+    /// The part of the target's spread that the source is given, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_spread: Option<f64>,
     /// Shrinkage intensities applied to the source's and the target's covariance of the map.
     pub shrinkage: Option<[f64; 2]>,
     /// Shrinkage intensities applied to the two covariances of the gate.

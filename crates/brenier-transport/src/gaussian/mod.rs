@@ -87,6 +87,13 @@ impl Gaussian {
         Self { mean, factor: scaled(factor, (1.0 - intensity).sqrt()), isotropic }
     }
 
+    /// `N(m, tau^2 S)` for `N(m, S)`.
+    pub(crate) fn narrowed(self, tau: f64) -> Self {
+        let Self { mean, factor, isotropic } = self;
+        let factor = if tau == 1.0 { factor } else { scaled(factor, tau) };
+        Self { mean, factor, isotropic: tau * tau * isotropic }
+    }
+
     /// Dimension, d.
     pub fn dim(&self) -> usize {
         self.mean.len()

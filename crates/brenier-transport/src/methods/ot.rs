@@ -56,7 +56,7 @@ pub(crate) fn gaussians(
         Ok::<_, TransportError>((gaussian, intensity))
     };
     let ((source, a), (target, b)) = (gaussian(0)?, gaussian(1)?);
-    let (mut source, mut target, mut inner) = (source, target, None);
+    let (mut source, mut target, mut inner) = (source, target.narrowed(options.target_spread), None);
     if options.latent.is_some() {
         let basis = joint_basis(source.factor(), target.factor())?;
         for gaussian in [&mut source, &mut target] {

@@ -22,6 +22,7 @@ pub(crate) fn pca_ot(reduced: &Reduced<'_>, options: &FitOptions) -> Result<Esti
     let gaussian =
         |side: usize| axes.classes[side].gaussian(options.covariance, options.shrinkage, reg, axes.count());
     let ((source, of_source), (target, of_target)) = (gaussian(0)?, gaussian(1)?);
+    let target = target.narrowed(options.target_spread);
     let (affine, optimality) = in_axes(&axes, [&source, &target], &reduced.means, options.shift)?;
     let norm = optimality.max_eigenvalue.max(norm_beside(axes.count(), reduced.dim));
     Ok(Estimate {

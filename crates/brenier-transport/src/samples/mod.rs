@@ -4,7 +4,7 @@ pub(crate) mod class;
 pub(crate) mod column;
 
 use crate::error::{Side, TransportError};
-use brenier_linalg::{LinalgError, Rows, Weights};
+use brenier_linalg::{LinalgError, RowSource, RowView, Rows, Weights};
 use faer::{Mat, MatRef};
 
 /// Rows to be fitted or measured, `[n, d]`, each of which may have a weight.
@@ -32,8 +32,8 @@ use faer::{Mat, MatRef};
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Samples<'a> {
-    rows: MatRef<'a, f64>,
-    weights: Option<&'a [f64]>,
+    pub(crate) rows: MatRef<'a, f64>,
+    pub(crate) weights: Option<&'a [f64]>,
 }
 
 impl<'a> Samples<'a> {
@@ -76,6 +76,16 @@ impl<'a> Samples<'a> {
     pub(crate) fn check(self) -> Result<Rows<'a>, LinalgError> {
         let rows = Rows::new(self.rows)?;
         self.weights.map_or(Ok(rows), |weights| rows.with_weights(weights))
+    }
+}
+
+impl RowSource for Samples<'_> {
+    fn rows(&self) -> RowView<'_> {
+        RowView::F64(self.rows)
+    }
+
+    fn weights(&self) -> Option<&[f64]> {
+        self.weights
     }
 }
 

@@ -20,7 +20,9 @@ const NEW: usize = 64;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [task, dir, ids, dtype] = args.as_slice() else { return Err("models TASK MODEL IDS.json DTYPE".into()) };
+    let [task, dir, ids, dtype] = args.as_slice() else {
+        return Err("models TASK MODEL IDS.json DTYPE".into());
+    };
     let prompts: Vec<Vec<u32>> = serde_json::from_slice(&std::fs::read(ids)?)?;
     let dtype = if dtype == "bf16" { DType::BF16 } else { DType::F32 };
     let model = ModelDirectory::open(Path::new(dir))?.load(&Device::flex(), Some(dtype))?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use brenier_residual::{
-    Batch, HookPoint, Overflow, ResidualError, ResidualModel, Row, Tap, read_back, read_logits,
+    Batch, HookPoint, Overflow, ResidualError, ResidualModel, Row, SharedStart, Tap, read_back, read_logits,
 };
 use sha2::{Digest, Sha256};
 
@@ -87,7 +87,7 @@ pub fn capture_to(
         false => points.iter().map(|at| at.layer + 1).max().unwrap_or(0),
     };
     let recorder = Recorder::new(points, request.position);
-    let mut run = Run { model, prompts, request, end, recorder };
+    let mut run = Run { model, prompts, request, end, recorder, shared: None };
     for (number, part) in plan.parts.iter().enumerate() {
         if sink.has(number)? {
             progress(part.prompts.len());
@@ -157,9 +157,18 @@ struct Run<'a> {
     /// The first block that is not run.
     end: u16,
     recorder: Recorder,
+    /// What all prompts begin with, a template for one, read once: nothing before the first part that is run.
+    shared: Option<Option<SharedStart>>,
 }
 
 impl Run<'_> {
+    /// Reads what all prompts begin with. It is that of all shares, so that a row is the same in any division.
+    fn read_shared(&self, before: &mut dyn Tap) -> Result<Option<SharedStart>, ResidualError> {
+        let texts: Vec<&[u32]> = self.prompts.iter().map(Vec::as_slice).collect();
+        let keep = self.prompts.iter().map(|ids| self.request.position.count(ids.len())).max().unwrap_or(1);
+        SharedStart::read(self.model, &texts, keep, self.end, before)
+    }
+
     /// The rows of a part.
     fn part(
         &mut self,
@@ -169,6 +178,10 @@ impl Run<'_> {
         progress: &mut dyn FnMut(usize),
     ) -> Result<(BTreeMap<String, RowMatrix<f32>>, RowIndex), CaptureError> {
         let Self { model, prompts, request, .. } = *self;
+        if self.shared.is_none() {
+            self.shared = Some(self.read_shared(before)?);
+        }
+        let shared = self.shared.as_ref().and_then(Option::as_ref);
         let zeros = |&width: &usize| RowMatrix::new(vec![0.0; part.rows * width], part.rows, width);
         let mut tensors: BTreeMap<String, RowMatrix<f32>> =
             widths.iter().map(|(name, width)| (name.clone(), zeros(width))).collect();
@@ -180,6 +193,10 @@ impl Run<'_> {
             let chosen: Vec<usize> = order[range].iter().map(|&i| part.prompts.start + i).collect();
             let rows: Vec<Row<'_>> = chosen.iter().map(|&prompt| Row::prompt(&prompts[prompt])).collect();
             let batch = Batch::new(&rows, &model.spec().device)?;
+            let (batch, mut cache) = match shared {
+                Some(shared) => shared.rest(model, batch),
+                None => (batch, None),
+            };
             // The rows of the part that the kept tokens of the batch are, in the order of the batch.
             let kept: Vec<usize> =
                 chosen.iter().flat_map(|&prompt| starts[prompt - part.prompts.start].clone()).collect();
@@ -193,7 +210,8 @@ impl Run<'_> {
                 other => other.into(),
             };
             let x = model.embed(&batch)?;
-            let x = model.blocks(0..self.end, x, &batch, None, &mut (&mut *before, &mut self.recorder))?;
+            let mut tap = (&mut *before, &mut self.recorder);
+            let x = model.blocks(0..self.end, x, &batch, cache.as_mut(), &mut tap)?;
             for (at, seen) in self.recorder.take() {
                 let name = at.to_string();
                 let Some(all) = tensors.get_mut(&name) else { continue };

@@ -11,7 +11,7 @@ use burn::tensor::{DType, Device, Shape, Tensor};
 use serde_json::Value;
 
 use self::file::WeightFile;
-use crate::config::Config;
+use crate::config::{Config, Rope, RopeScaling};
 use crate::error::{ModelError, excerpt};
 use crate::fields::{Fields, few, kind, read_object};
 use crate::rope::Frequencies;
@@ -159,8 +159,9 @@ impl<'a> Checkpoint<'a> {
             frequencies.len() == stored.len()
                 && frequencies.iter().zip(&stored).all(|(a, b)| (a - b).abs() <= TOLERANCE * a.abs())
         };
-        let plain = crate::config::Rope { scaling: crate::config::RopeScaling::Default, ..config.rope };
-        ![config.rope, plain].iter().any(|rope| near(Frequencies::new(rope, config.head_dim).values()))
+        let plain = Rope { scaling: RopeScaling::Default, ..config.rope.clone() };
+        let ropes = [Some(&config.rope), config.local_rope.as_ref(), Some(&plain)];
+        !ropes.into_iter().flatten().any(|rope| near(Frequencies::new(rope, config.head_dim).values()))
     }
 
     /// The file that holds a tensor, and its name there: with the prefix or without, never both.
@@ -249,7 +250,7 @@ impl Parameters for Checkpoint<'_> {
         self.tensor(name, [width], self.dtypes.activations)
     }
 
-    fn gain(&mut self, name: &str, width: usize) -> Result<Param<Tensor<1>>, ModelError> {
+    fn gain(&mut self, name: &str, width: usize, _: f32) -> Result<Param<Tensor<1>>, ModelError> {
         self.tensor(name, [width], self.dtypes.activations)
     }
 }

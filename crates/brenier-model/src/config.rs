@@ -2,88 +2,108 @@
 
 pub(crate) mod common;
 mod keys;
-mod rope;
+pub(crate) mod rope;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+pub use self::rope::{Rope, RopeScaling};
 use crate::error::ModelError;
+use crate::families::{Family, Norms, Parts, QkNorm};
 use crate::fields::Fields;
-use crate::{llama, qwen2};
 
 /// The architectures that this crate implements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Architecture {
-    /// Llama 1 to 3.x.
+    /// Llama 1 to 3.x, SmolLM.
     Llama,
+    /// Mistral.
+    Mistral,
     /// Qwen 2 and 2.5.
     Qwen2,
+    /// Qwen 3, dense.
+    Qwen3,
+    /// Gemma 2.
+    Gemma2,
+    /// Gemma 3, the text model.
+    Gemma3,
+    /// Phi-3 and 3.5, Phi-4.
+    Phi3,
+    /// OLMo 2.
+    Olmo2,
 }
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Architecture; 2] = [Architecture::Llama, Architecture::Qwen2];
+    pub const ALL: [Architecture; 8] = [
+        Architecture::Llama,
+        Architecture::Mistral,
+        Architecture::Qwen2,
+        Architecture::Qwen3,
+        Architecture::Gemma2,
+        Architecture::Gemma3,
+        Architecture::Phi3,
+        Architecture::Olmo2,
+    ];
 
     /// The name in `architectures` of config.json.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Architecture::Llama => "LlamaForCausalLM",
-            Architecture::Qwen2 => "Qwen2ForCausalLM",
-        }
+        self.family().name
     }
 
     /// The name in `architectures` of config.json of a checkpoint without an output matrix.
     pub(crate) fn base_name(self) -> &'static str {
-        match self {
-            Architecture::Llama => "LlamaModel",
-            Architecture::Qwen2 => "Qwen2Model",
-        }
+        self.family().base_name
     }
 
     /// The name in `model_type` of config.json.
     #[must_use]
     pub fn model_type(self) -> &'static str {
+        self.family().model_type
+    }
+}
+
+/// The function between the matrices of the feed-forward part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Activation {
+    /// `x / (1 + exp(-x))`.
+    Silu,
+    /// GELU by way of tanh.
+    GeluTanh,
+}
+
+impl Activation {
+    pub(crate) const ALL: [Activation; 2] = [Activation::Silu, Activation::GeluTanh];
+
+    /// The name in config.json.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
-            Architecture::Llama => "llama",
-            Architecture::Qwen2 => "qwen2",
+            Activation::Silu => "silu",
+            Activation::GeluTanh => "gelu_pytorch_tanh",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "silu" | "swish" => Some(Activation::Silu),
+            "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
+            _ => None,
         }
     }
 }
 
-/// How positions are stretched beyond the context that a model was first trained with.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub enum RopeScaling {
-    /// Not at all.
-    Default,
-    /// All frequencies divided by `factor`.
-    Linear {
-        /// Ratio of the new context to the old.
-        factor: f64,
-    },
-    /// Llama 3.1: low frequencies divided by `factor`, high ones kept, a linear blend between.
-    Llama3 {
-        /// Ratio of the new context to the old.
-        factor: f64,
-        /// Wavelengths above `original_context / low_freq_factor` are stretched in full.
-        low_freq_factor: f64,
-        /// Wavelengths below `original_context / high_freq_factor` are kept.
-        high_freq_factor: f64,
-        /// Context before stretching, in tokens.
-        original_context: usize,
-    },
-}
-
-/// Rotary position embedding.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rope {
-    /// Base of the frequencies.
-    pub theta: f64,
-    /// Stretching of positions.
-    pub scaling: RopeScaling,
+/// Sliding-window attention: in some layers a token sees itself and at most `tokens - 1` before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// Tokens that a token sees, itself included.
+    pub tokens: usize,
+    /// Which layers have the window, all where there is no list; those beyond the end of a list have none.
+    pub layers: Option<Vec<bool>>,
 }
 
 /// A decoder in numbers: `config.json` with defaults filled in and checked.
@@ -118,8 +138,20 @@ pub struct Config {
     pub context: usize,
     /// What is added to the mean square in RMS norms.
     pub norm_eps: f64,
+    /// Function of the feed-forward part.
+    pub activation: Activation,
     /// Rotary position embedding.
     pub rope: Rope,
+    /// That of layers with a window, where it is another one.
+    pub local_rope: Option<Rope>,
+    /// Sliding window, where some layer has one.
+    pub window: Option<Window>,
+    /// Attention scores are divided by the square root of this, or of `head_dim`.
+    pub query_scalar: Option<f64>,
+    /// Attention scores are bent to stay within this: `c tanh(s / c)`.
+    pub attention_softcap: Option<f64>,
+    /// Logits are bent to stay within this.
+    pub final_softcap: Option<f64>,
     /// Whether the query, key and value projections have biases.
     pub qkv_bias: bool,
     /// Whether the output projection of attention has a bias.
@@ -166,10 +198,8 @@ impl Config {
     }
 
     pub(crate) fn from_fields(fields: &Fields<'_>) -> Result<Self, ModelError> {
-        let config = match common::architecture(fields)? {
-            Architecture::Llama => llama::config(fields)?,
-            Architecture::Qwen2 => qwen2::config(fields)?,
-        };
+        let mut config = (common::architecture(fields)?.family().read)(fields)?;
+        config.context = config.rope.stretched(config.context);
         config.check(fields)?;
         keys::check_unread(fields)?;
         Ok(config)
@@ -178,7 +208,8 @@ impl Config {
     /// A small model to start from; sizes are meant to be replaced.
     #[must_use]
     pub fn small(architecture: Architecture) -> Self {
-        Self {
+        let Family { defaults, small, .. } = architecture.family();
+        small(Self {
             architecture,
             vocab: 256,
             hidden: 64,
@@ -188,9 +219,15 @@ impl Config {
             kv_heads: 2,
             head_dim: 16,
             context: 128,
+            activation: defaults.activation,
             norm_eps: 1e-5,
-            rope: Rope { theta: 10_000.0, scaling: RopeScaling::Default },
-            qkv_bias: architecture == Architecture::Qwen2,
+            rope: Rope::default(),
+            local_rope: None,
+            window: None,
+            query_scalar: None,
+            attention_softcap: None,
+            final_softcap: None,
+            qkv_bias: false,
             output_bias: false,
             mlp_bias: false,
             tied: false,
@@ -198,23 +235,36 @@ impl Config {
             bos: None,
             eos: Vec::new(),
             dtype: None,
+        })
+    }
+
+    /// The window of a layer.
+    #[must_use]
+    pub fn window_of(&self, layer: usize) -> Option<usize> {
+        let Window { tokens, layers } = self.window.as_ref()?;
+        let windowed = |layers: &Vec<bool>| layers.get(layer).is_some_and(|&windowed| windowed);
+        layers.as_ref().is_none_or(windowed).then_some(*tokens)
+    }
+
+    /// The rope of a layer.
+    #[must_use]
+    pub fn rope_of(&self, layer: usize) -> &Rope {
+        match (&self.local_rope, self.window_of(layer)) {
+            (Some(local), Some(_)) => local,
+            _ => &self.rope,
         }
+    }
+
+    /// The content of `layer_types`.
+    pub(crate) fn layer_types(&self) -> Vec<&'static str> {
+        let kind = |windowed| if windowed { "sliding_attention" } else { "full_attention" };
+        (0..self.layers).map(|layer| kind(self.window_of(layer).is_some())).collect()
     }
 
     /// The content of a `config.json`, in the layout that all versions of transformers read.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let scaling = match self.rope.scaling {
-            RopeScaling::Default => Value::Null,
-            RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => json!({
-                "rope_type": "llama3",
-                "factor": factor,
-                "low_freq_factor": low_freq_factor,
-                "high_freq_factor": high_freq_factor,
-                "original_max_position_embeddings": original_context,
-            }),
-        };
+        let Family { defaults, write, .. } = self.architecture.family();
         let mut json = json!({
             "architectures": [self.architecture.name()],
             "model_type": self.architecture.model_type(),
@@ -225,11 +275,11 @@ impl Config {
             "num_attention_heads": self.heads,
             "num_key_value_heads": self.kv_heads,
             "head_dim": self.head_dim,
-            "max_position_embeddings": self.context,
-            "hidden_act": "silu",
+            "max_position_embeddings": self.rope.position_embeddings(self.context),
+            defaults.activation_key: self.activation.name(),
             "rms_norm_eps": self.norm_eps,
             "rope_theta": self.rope.theta,
-            "rope_scaling": scaling,
+            "rope_scaling": self.rope.scaling(),
             "tie_word_embeddings": self.tied,
             "initializer_range": self.initializer_range,
             "bos_token_id": self.bos,
@@ -240,9 +290,8 @@ impl Config {
             },
             "torch_dtype": self.dtype.as_deref().unwrap_or("float32"),
         });
-        if self.architecture == Architecture::Llama {
-            json["attention_bias"] = json!(self.qkv_bias);
-            json["mlp_bias"] = json!(self.mlp_bias);
+        if let (Some(json), Value::Object(own)) = (json.as_object_mut(), write(self)) {
+            json.extend(own);
         }
         json
     }
@@ -258,7 +307,17 @@ impl Config {
         let mlp =
             3 * self.hidden * self.intermediate + bias(self.mlp_bias, 2 * self.intermediate + self.hidden);
         let tables = if self.tied { 1 } else { 2 };
-        self.layers * (attention + mlp + 2 * self.hidden) + self.hidden + tables * self.vocab * self.hidden
+        let Parts { norms, qk_norm, .. } = self.architecture.family().parts;
+        let norms = match norms {
+            Norms::Before | Norms::Behind => 2,
+            Norms::Around => 4,
+        } * self.hidden
+            + match qk_norm {
+                None => 0,
+                Some(QkNorm::Head) => 2 * self.head_dim,
+                Some(QkNorm::Projection) => query + key,
+            };
+        self.layers * (attention + mlp + norms) + self.hidden + tables * self.vocab * self.hidden
     }
 
     fn check(&self, fields: &Fields<'_>) -> Result<(), ModelError> {
@@ -288,23 +347,10 @@ impl Config {
             let expected = format!("a divisor of num_attention_heads = {}", self.heads);
             return Err(fields.wrong("num_key_value_heads", &expected, &self.kv_heads.to_string()));
         }
-        if !self.head_dim.is_multiple_of(2) {
-            return Err(fields.wrong("head_dim", "an even number", &self.head_dim.to_string()));
-        }
         if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
             return Err(fields.wrong("rms_norm_eps", "0 or more", &self.norm_eps.to_string()));
         }
-        if !(self.rope.theta.is_finite() && self.rope.theta > 0.0) {
-            return Err(fields.wrong("rope_theta", "a positive number", &self.rope.theta.to_string()));
-        }
-        match self.rope.scaling {
-            RopeScaling::Llama3 { low_freq_factor, high_freq_factor, .. }
-                if high_freq_factor <= low_freq_factor =>
-            {
-                let expected = format!("more than low_freq_factor = {low_freq_factor}");
-                Err(fields.wrong("rope_scaling.high_freq_factor", &expected, &high_freq_factor.to_string()))
-            }
-            _ => Ok(()),
-        }
+        self.rope.check(fields, self.head_dim)?;
+        self.local_rope.as_ref().map_or(Ok(()), |rope| rope.check(fields, self.head_dim))
     }
 }

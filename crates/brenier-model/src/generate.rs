@@ -235,28 +235,38 @@ struct Run<'a> {
 impl Run<'_> {
     /// Reads prompts, up to and with their first new token.
     fn read<'p>(&mut self, prompts: Vec<(usize, &'p [u32])>) -> Result<Option<Going<'p>>, ModelError> {
-        let spec = self.model.spec();
-        let rows: Vec<Row<'_>> = prompts.iter().map(|(_, prompt)| Row::prompt(prompt)).collect();
-        let batch = Batch::new(&rows, &spec.device)?;
-        let mut cache = KvCache::new(usize::from(spec.layers));
         let live = prompts.into_iter().map(|(index, prompt)| Live {
             index,
             prompt,
-            room: spec.context - prompt.len(),
+            room: self.model.spec().context - prompt.len(),
             ids: Vec::new(),
             stream: self.sampler.stream(index),
         });
-        let live = live.collect();
+        let going = self.enter(live.collect())?;
+        self.step(going)
+    }
+
+    /// Reads rows from their first token in pieces of bounded size, all but the last piece: the next step. Rows that have
+    /// new tokens already are read up to the last token, so that they can be joined with others.
+    fn enter<'p>(&mut self, live: Vec<Live<'p>>) -> Result<Going<'p>, ModelError> {
+        let spec = self.model.spec();
+        let texts: Vec<Vec<u32>> = live.iter().map(|row| [row.prompt, &row.ids].concat()).collect();
+        let rows = live.iter().zip(&texts).map(|(row, ids)| Row { ids, prompt: row.prompt.len() });
+        let batch = Batch::new(&rows.collect::<Vec<_>>(), &spec.device)?;
+        let mut cache = KvCache::new(usize::from(spec.layers));
         let piece = (PIECE / batch.rows()).max(1);
         let tokens = batch.tokens();
-        // All pieces but the last are read for the cache alone.
-        let last = (tokens - 1) / piece * piece;
+        let last = if live.iter().any(|row| !row.ids.is_empty()) {
+            tokens - 1
+        } else {
+            (tokens - 1) / piece * piece
+        };
         for start in (0..last).step_by(piece) {
-            let batch = batch.columns(start..start + piece);
+            let batch = batch.columns(start..last.min(start + piece));
             let x = self.model.embed(&batch)?;
             self.model.blocks(0..spec.layers, x, &batch, Some(&mut cache), self.tap)?;
         }
-        self.step(Going { live, batch: batch.columns(last..tokens), cache })
+        Ok(Going { live, batch: batch.columns(last..tokens), cache })
     }
 
     /// Runs a step, and takes in the token that follows in each row.
@@ -286,7 +296,11 @@ impl Run<'_> {
             batch = batch.select_rows(&kept);
             cache.select_rows(&kept);
         }
-        Ok(Some(Going { live: still, batch: batch.next(&next)?, cache }))
+        let batch = batch.next(&next)?;
+        if self.model.rereads(&batch) {
+            return self.enter(still).map(Some);
+        }
+        Ok(Some(Going { live: still, batch, cache }))
     }
 
     /// The next token of each row.

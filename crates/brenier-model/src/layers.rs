@@ -3,6 +3,9 @@
 use brenier_kernels::{embedding, linear};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor, activation};
+use half::{bf16, f16};
+
+use crate::config::Activation;
 
 /// A projection as checkpoints store it: `y = x W^T + b`.
 #[derive(Module, Debug)]
@@ -42,39 +45,99 @@ impl Embedding {
     }
 }
 
-/// Root-mean-square norm: `x / sqrt(mean(x^2) + eps) * weight`.
+/// Root-mean-square norm: `x / sqrt(mean(x^2) + eps) * (offset + weight)`, over the last dimension.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
-    /// `[hidden]`.
+    /// `[width]`.
     pub weight: Param<Tensor<1>>,
     #[module(skip)]
     pub(crate) eps: f64,
+    /// 0, or 1 where the weight is stored as what it differs from 1.
+    #[module(skip)]
+    pub(crate) offset: f64,
 }
 
 impl RmsNorm {
-    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
         let x = widen(x);
-        let size = (x.clone() * x.clone()).mean_dim(2).add_scalar(self.eps).sqrt();
-        (x / size).cast(dtype) * self.weight.val().unsqueeze()
+        let size = (x.clone() * x.clone()).mean_dim(D - 1).add_scalar(self.eps).sqrt();
+        let weight = widen(self.weight.val());
+        let weight = if self.offset == 0.0 { weight } else { weight.add_scalar(self.offset) };
+        (x / size * weight.unsqueeze()).cast(dtype)
     }
 }
 
-/// The gated feed-forward part: `down(silu(gate(x)) * up(x))`.
+/// The gated feed-forward part: `down(activation(gate(x)) * up(x))`.
 #[derive(Module, Debug)]
 pub struct Mlp {
+    /// The matrices that widen the stream.
+    pub gate_up: GateUp,
+    /// `intermediate` to `hidden`.
+    pub down_proj: Linear,
+    #[module(skip)]
+    pub(crate) activation: Activation,
+}
+
+/// Gate and up projections of a checkpoint.
+#[derive(Module, Debug)]
+pub enum GateUp {
+    /// A matrix each.
+    Separate(SeparateGateUp),
+    /// One matrix.
+    Fused(FusedGateUp),
+}
+
+/// Gate and up projections with a matrix each.
+#[derive(Module, Debug)]
+pub struct SeparateGateUp {
     /// `hidden` to `intermediate`.
     pub gate_proj: Linear,
     /// `hidden` to `intermediate`.
     pub up_proj: Linear,
-    /// `intermediate` to `hidden`.
-    pub down_proj: Linear,
+}
+
+/// Gate and up projections in one matrix.
+#[derive(Module, Debug)]
+pub struct FusedGateUp {
+    /// `hidden` to twice `intermediate`, the gate first.
+    pub gate_up_proj: Linear,
 }
 
 impl Mlp {
+    /// Numbers between the matrices that exist at once: 64 MiB of f32 each for gate, up and their product.
+    const AT_ONCE: usize = 1 << 24;
+
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = activation::silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+        let [rows, tokens, hidden] = x.dims();
+        let at_once = (Self::AT_ONCE / self.down_proj.weight.dims()[1]).max(1);
+        if rows * tokens <= at_once {
+            return self.of_some(x);
+        }
+        let x = x.reshape([1, rows * tokens, hidden]);
+        Tensor::cat(x.split(at_once, 1).into_iter().map(|x| self.of_some(x)).collect(), 1)
+            .reshape([rows, tokens, hidden])
+    }
+
+    fn of_some(&self, x: Tensor<3>) -> Tensor<3> {
+        let (gate, up) = match &self.gate_up {
+            GateUp::Separate(SeparateGateUp { gate_proj, up_proj }) => {
+                (gate_proj.forward(x.clone()), up_proj.forward(x))
+            }
+            GateUp::Fused(FusedGateUp { gate_up_proj }) => {
+                let both = gate_up_proj.forward(x);
+                let half = both.dims()[2] / 2;
+                (both.clone().narrow(2, 0, half), both.narrow(2, half, half))
+            }
+        };
+        let gate = match self.activation {
+            Activation::Silu => activation::silu(gate),
+            Activation::GeluTanh => {
+                let dtype = gate.dtype();
+                activation::gelu_approximate(widen(gate)).cast(dtype)
+            }
+        };
+        self.down_proj.forward(gate * up)
     }
 }
 
@@ -87,4 +150,14 @@ pub(crate) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// The dtype that [`widen`] gives.
 pub(crate) fn wide(dtype: DType) -> DType {
     if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype }
+}
+
+/// A number as a dtype holds it.
+pub(crate) fn rounded(number: f64, dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => f16::from_f64(number).to_f64(),
+        DType::BF16 => bf16::from_f64(number).to_f64(),
+        DType::F32 => f64::from(number as f32),
+        _ => number,
+    }
 }

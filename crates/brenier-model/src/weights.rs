@@ -29,8 +29,8 @@ pub(crate) trait Parameters {
     fn head(&mut self, shape: [usize; 2], tied: bool) -> Result<Option<Param<Tensor<2>>>, Self::Error>;
     fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Param<Tensor<2>>, Self::Error>;
     fn bias(&mut self, name: &str, width: usize) -> Result<Param<Tensor<1>>, Self::Error>;
-    /// The weight of a norm.
-    fn gain(&mut self, name: &str, width: usize) -> Result<Param<Tensor<1>>, Self::Error>;
+    /// The weight of a norm; `neutral` is the one that changes nothing.
+    fn gain(&mut self, name: &str, width: usize, neutral: f32) -> Result<Param<Tensor<1>>, Self::Error>;
 }
 
 /// Untrained parameters.
@@ -78,8 +78,8 @@ impl Parameters for Fresh<'_> {
         Ok(self.vector(0.0, width))
     }
 
-    fn gain(&mut self, _: &str, width: usize) -> Result<Param<Tensor<1>>, Infallible> {
-        Ok(self.vector(1.0, width))
+    fn gain(&mut self, _: &str, width: usize, neutral: f32) -> Result<Param<Tensor<1>>, Infallible> {
+        Ok(self.vector(neutral, width))
     }
 }
 
@@ -119,8 +119,13 @@ struct Collector {
 }
 
 impl ModuleVisitor for Collector {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        // An enum stands for the fields of its variant: its own name is part of no key, nor is the variant's.
+        let in_enum = container.starts_with("Enum:");
+        if let Some(last) = self.path.last_mut().filter(|_| in_enum) {
+            last.clear();
+        }
+        self.path.push(if in_enum { String::new() } else { name.to_owned() });
     }
 
     fn exit_module(&mut self, _: &str, _: &str) {
@@ -137,6 +142,7 @@ impl ModuleVisitor for Collector {
             Dtype::BF16 => floats.flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect(),
             _ => floats.flat_map(f32::to_le_bytes).collect(),
         };
-        self.tensors.push((self.path.join("."), shape, bytes));
+        let name: Vec<&str> = self.path.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        self.tensors.push((name.join("."), shape, bytes));
     }
 }

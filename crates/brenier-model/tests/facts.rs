@@ -123,7 +123,7 @@ fn settings_that_nothing_honours_are_refused_by_name() {
         model.refused(&[&["config.json"], parts].concat());
     };
     let rope = |rope: Value| json!({"rope_parameters": rope});
-    for name in ["dynamic", "yarn", "longrope", "proportional", "mrope", "su"] {
+    for name in ["proportional", "mrope", "su", "axial", "ntk"] {
         let settings = json!({"rope_type": name, "rope_theta": 50.0, "factor": 2.0});
         refused(rope(settings), &["rope_parameters.rope_type", name]);
     }
@@ -143,6 +143,29 @@ fn settings_that_nothing_honours_are_refused_by_name() {
     refused(rope(json!({"rope_type": "default", "rope_theta": null})), &["rope_theta", "null"]);
     refused(json!({"rope_parameters": null, "rope_theta": null}), &["rope_theta", "null"]);
     refused(rope(json!({"rope_type": "linear"})), &["rope_parameters.factor"]);
+    refused(rope(json!({"rope_type": "dynamic"})), &["rope_parameters.factor"]);
+    let yarn = |key: &str, value: Value| {
+        let mut table = json!({"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32});
+        table[key] = value;
+        rope(table)
+    };
+    refused(yarn("factor", json!(0)), &["rope_parameters.factor", "positive"]);
+    refused(yarn("beta_fast", json!(-1)), &["rope_parameters.beta_fast", "positive"]);
+    refused(yarn("attention_factor", json!(0)), &["rope_parameters.attention_factor", "positive"]);
+    refused(
+        yarn("original_max_position_embeddings", json!(0)),
+        &["original_max_position_embeddings", "positive"],
+    );
+    refused(yarn("truncate", json!(1)), &["rope_parameters.truncate"]);
+    refused(yarn("rope_theta", json!(1.0)), &["rope_theta", "yarn"]);
+    refused(yarn("short_factor", json!([1.0])), &["rope_parameters.short_factor", "rope type yarn"]);
+    let long = |short: Value, original: usize| {
+        rope(json!({"rope_type": "longrope", "short_factor": short, "long_factor": [1.0, 2.0],
+            "original_max_position_embeddings": original}))
+    };
+    refused(long(json!([1.0, 2.0, 3.0]), 32), &["short_factor", "2 numbers", "found 3"]);
+    refused(long(json!([1.0, "2"]), 32), &["rope_parameters.short_factor", "positive numbers"]);
+    refused(long(json!([1.0, 2.0]), 1), &["attention_factor", "inf"]);
     refused(rope(json!({"rope_type": "linear", "factor": null})), &["rope_parameters.factor"]);
     refused(rope(json!({"rope_type": "linear", "factor": "2"})), &["rope_parameters.factor"]);
     refused(rope(json!({"rope_type": ["linear"], "factor": 2.0})), &["rope_parameters.rope_type"]);
@@ -154,7 +177,7 @@ fn settings_that_nothing_honours_are_refused_by_name() {
     refused(rope(json!({"sliding_attention": full})), &["rope_parameters.full_attention", "nothing"]);
     refused(rope(json!({"full_attention": full, "rope_theta": 50.0})), &["rope_parameters.full_attention"]);
     refused(
-        rope(json!({"full_attention": {"rope_type": "yarn"}})),
+        rope(json!({"full_attention": {"rope_type": "mrope"}})),
         &["rope_parameters.full_attention.rope_type"],
     );
     refused(rope(json!({"full_attention": {"foo": 1}})), &["rope_parameters.full_attention.foo"]);
@@ -190,12 +213,23 @@ fn a_window_needs_its_switch() {
     // What the fields of a window say is nothing while it is off.
     model.set(json!({"use_sliding_window": false, "sliding_window": 4, "max_window_layers": 0}));
     assert!(model.load().unwrap().warnings().is_empty());
+    let layers = |model: &Model| {
+        let model = model.load().unwrap();
+        assert!(model.warnings().is_empty());
+        (0..4).filter(|&layer| model.config().window_of(layer) == Some(4)).collect::<Vec<_>>()
+    };
+    assert!(layers(&model).is_empty());
     model.set(json!({"use_sliding_window": true, "layer_types": null}));
-    model.refused(&["use_sliding_window", "4 tokens"]);
+    assert_eq!(layers(&model), [0, 1, 2, 3]);
+    model.set(json!({"max_window_layers": 3}));
+    assert_eq!(layers(&model), [3]);
     model.set(json!({"max_window_layers": 4}));
-    model.load().unwrap();
-    model.set(json!({"max_window_layers": 0, "sliding_window": null}));
-    model.load().unwrap();
+    assert!(layers(&model).is_empty());
+    let kinds = ["sliding_attention", "full_attention", "attention", "sliding_attention"];
+    model.set(json!({"layer_types": kinds}));
+    assert_eq!(layers(&model), [0, 3]);
+    model.set(json!({"max_window_layers": 0, "sliding_window": null, "layer_types": null}));
+    assert!(layers(&model).is_empty());
     model.set(json!({"attention_bias": false}));
     model.warned(&["`attention_bias`"]);
 }

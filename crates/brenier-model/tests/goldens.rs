@@ -13,12 +13,20 @@ use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, 
 use burn::tensor::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 
-const MODELS: [&str; 3] = ["llama2", "llama31", "qwen25"];
+const MODELS: [&str; 10] =
+    ["llama2", "llama31", "qwen25", "mistral", "qwen2-window", "qwen3", "gemma2", "gemma3", "phi3", "olmo2"];
+
+/// Those whose activations are of the size of a real model's.
+const GENTLE: [&str; 7] = ["mistral", "qwen2-window", "qwen3", "gemma2", "gemma3", "phi3", "olmo2"];
 
 /// Largest difference to transformers: 30 roundings of f32 at the size that logits and activations reach here.
 /// Measured: at most 4.5e-5 on activations up to 36; transformers in f32 is itself that far from f64.
 const TOLERANCE: f32 = 30.0 * LARGEST * f32::EPSILON;
 const LARGEST: f32 = 36.0;
+
+fn tolerance(name: &str) -> f32 {
+    if GENTLE.contains(&name) { 1e-5 } else { TOLERANCE }
+}
 
 struct Golden {
     model: LanguageModel,
@@ -135,7 +143,8 @@ fn logits_and_every_site_agree_with_transformers() {
             }
         }
         for (what, difference) in &differences {
-            assert!(*difference <= TOLERANCE, "{name} {what}: {difference:e} > {TOLERANCE:e}");
+            let tolerance = tolerance(name);
+            assert!(*difference <= tolerance, "{name} {what}: {difference:e} > {tolerance:e}");
         }
         let worst = differences.iter().fold(0.0f32, |worst, (_, d)| worst.max(*d));
         println!("{name}: largest difference {worst:e}");
@@ -271,6 +280,14 @@ fn reading_token_by_token_equals_reading_at_once() {
         for back in (1..=3).rev() {
             let step: Vec<u32> = long.iter().map(|ids| ids[ids.len() - back]).collect();
             batch = batch.next(&step).unwrap();
+            if decoder.rereads(&batch) {
+                let error = decoder.forward_last(&batch, Some(&mut cache), &mut ()).unwrap_err();
+                assert_eq!((name, error), ("phi3", ResidualError::StaleCache { tokens: 16 }));
+                let rows: Vec<Row<'_>> =
+                    long.iter().map(|ids| Row::prompt(&ids[..=ids.len() - back])).collect();
+                batch = Batch::new(&rows, &Device::flex()).unwrap();
+                cache = KvCache::new(usize::from(decoder.spec().layers));
+            }
             logits = decoder.forward_last(&batch, Some(&mut cache), &mut ()).unwrap();
         }
         let vocab = decoder.spec().vocab;
@@ -328,7 +345,7 @@ fn half_precision_stays_near_and_finite() {
     // Weights that are stored as bf16 and stay so: activations are f32, and nothing is rounded.
     let held = load(DType::BF16);
     assert_eq!(
-        (held.spec().weights, held.model.layers[0].mlp.up_proj.weight.val().dtype()),
+        (held.spec().weights, held.model.layers[0].mlp.down_proj.weight.val().dtype()),
         (DType::BF16, DType::BF16)
     );
     let found = logits(held);

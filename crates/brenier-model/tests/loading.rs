@@ -106,13 +106,13 @@ fn what_would_run_wrongly_is_refused() {
     };
     refused(
         "llama31",
-        &|c| c["rope_parameters"]["rope_type"] = json!("yarn"),
-        &["rope_parameters.rope_type", "yarn"],
+        &|c| c["rope_parameters"]["rope_type"] = json!("mrope"),
+        &["rope_parameters.rope_type", "mrope"],
     );
     refused(
         "llama2",
-        &|c| c["rope_scaling"] = json!({"type": "dynamic", "factor": 2.0}),
-        &["rope_scaling.", "dynamic"],
+        &|c| c["rope_scaling"] = json!({"type": "ntk", "factor": 2.0}),
+        &["rope_scaling.", "ntk"],
     );
     refused(
         "llama31",
@@ -125,16 +125,6 @@ fn what_would_run_wrongly_is_refused() {
     refused("llama2", &|c| c["hidden_size"] = json!("48"), &["hidden_size"]);
     refused("llama2", &|c| c["hidden_size"] = Value::Null, &["hidden_size"]);
     refused("llama2", &|c| c["quantization_config"] = json!({"quant_method": "gptq"}), &["gptq"]);
-    refused(
-        "qwen25",
-        &|c| {
-            c["use_sliding_window"] = json!(true);
-            c["sliding_window"] = json!(16);
-            c["layer_types"] =
-                json!(["full_attention", "full_attention", "full_attention", "sliding_attention"]);
-        },
-        &["use_sliding_window", "16"],
-    );
 }
 
 #[test]
@@ -283,7 +273,7 @@ proptest! {
         };
         let config = Config {
             tied, kv_heads, heads: kv_heads * groups, head_dim: 2 * half, hidden, eos,
-            rope: Rope { theta, scaling },
+            rope: Rope { theta, scaling, ..Rope::default() },
             dtype: Some("bfloat16".to_owned()),
             ..Config::small(if qwen { Architecture::Qwen2 } else { Architecture::Llama })
         };

@@ -1,12 +1,16 @@
 //! Token ids on their way into a model.
 
+mod sight;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
+pub use self::sight::Sight;
 use crate::{ResidualError, Spec};
 
 /// One row of a batch before it is padded: ids, and how many of them are the prompt.
@@ -114,6 +118,7 @@ pub struct Batch {
     past: usize,
     padding: Arc<[usize]>,
     prompt: Arc<[usize]>,
+    spans: Arc<[Range<usize>]>,
     device: Device,
     on_device: Arc<OnDevice>,
 }
@@ -123,8 +128,9 @@ pub struct Batch {
 struct OnDevice {
     ids: OnceLock<Tensor<2, Int>>,
     positions: OnceLock<Tensor<2, Int>>,
-    hidden: OnceLock<Option<Tensor<4, Bool>>>,
     chosen: [OnceLock<Tensor<2, Bool>>; 5],
+    /// By queries and window.
+    sights: Mutex<HashMap<(Range<usize>, Option<usize>), Sight>>,
 }
 
 impl Batch {
@@ -158,6 +164,7 @@ impl Batch {
             past: 0,
             padding,
             prompt: rows.iter().map(|row| row.prompt).collect(),
+            spans: rows.iter().map(|row| 0..row.ids.len()).collect(),
             device: device.clone(),
             on_device: Arc::default(),
         })
@@ -177,6 +184,7 @@ impl Batch {
             past: self.past + self.tokens,
             padding: self.padding.clone(),
             prompt: self.prompt.clone(),
+            spans: self.spans.iter().map(|span| span.end..span.end + 1).collect(),
             device: self.device.clone(),
             on_device: Arc::default(),
         })
@@ -196,6 +204,7 @@ impl Batch {
             past: self.past,
             padding: rows.iter().map(|&row| self.padding[row]).collect(),
             prompt: rows.iter().map(|&row| self.prompt[row]).collect(),
+            spans: rows.iter().map(|&row| self.spans[row].clone()).collect(),
             device: self.device.clone(),
             on_device: Arc::default(),
         }
@@ -218,6 +227,24 @@ impl Batch {
         }
     }
 
+    /// Two steps in place of this one: the first `columns` columns, and then the others. Unlike a step read in
+    /// [pieces](Self::columns), the first of the two knows nothing of the second.
+    ///
+    /// # Panics
+    /// More columns than this step has.
+    #[must_use]
+    pub fn split(&self, columns: usize) -> (Self, Self) {
+        let at = |row: usize| {
+            let Range { start, end } = self.spans[row];
+            (self.past + columns).saturating_sub(self.padding[row]).clamp(start, end)
+        };
+        let spans = |span: &dyn Fn(usize) -> Range<usize>| (0..self.rows()).map(span).collect();
+        let first = Self { spans: spans(&|row| self.spans[row].start..at(row)), ..self.columns(0..columns) };
+        let second =
+            Self { spans: spans(&|row| at(row)..self.spans[row].end), ..self.columns(columns..self.tokens) };
+        (first, second)
+    }
+
     /// The rows of another step below those of this one. Whichever has read fewer columns is padded on the left; pair
     /// it with [`KvCache::append_rows`](crate::KvCache::append_rows).
     ///
@@ -238,6 +265,7 @@ impl Batch {
             past,
             padding: [padding(self), padding(other)].concat().into(),
             prompt: self.prompt.iter().chain(other.prompt.iter()).copied().collect(),
+            spans: self.spans.iter().chain(other.spans.iter()).cloned().collect(),
             device: self.device.clone(),
             on_device: Arc::default(),
         })
@@ -293,6 +321,13 @@ impl Batch {
         self.padding[row]
     }
 
+    /// The tokens of a row that this step reads, padding not counted; of a step that is read in
+    /// [pieces](Self::columns), those of all its pieces.
+    #[must_use]
+    pub fn span(&self, row: usize) -> Range<usize> {
+        self.spans[row].clone()
+    }
+
     /// What the token in a column of this step is.
     #[must_use]
     pub fn kind(&self, row: usize, token: usize) -> TokenKind {
@@ -337,15 +372,6 @@ impl Batch {
             .clone()
     }
 
-    /// Which columns a token must not attend to: later ones and padding. `[rows, 1, tokens, past + tokens]`,
-    /// or `None` where every token may attend to every column.
-    ///
-    /// A padding token has every column hidden: fill with a finite number, not with minus infinity.
-    #[must_use]
-    pub fn hidden(&self) -> Option<Tensor<4, Bool>> {
-        self.on_device.hidden.get_or_init(|| self.make_hidden()).clone()
-    }
-
     /// The chosen tokens, `[rows, tokens]`.
     #[must_use]
     pub fn chosen(&self, set: TokenSet) -> Tensor<2, Bool> {
@@ -368,25 +394,16 @@ impl Batch {
     /// An id outside the vocabulary, or a row longer than the context.
     pub fn check(&self, spec: &Spec) -> Result<(), ResidualError> {
         for row in 0..self.rows() {
-            let tokens = self.past + self.tokens - self.padding[row];
+            let columns = self.past + self.tokens;
+            if columns <= self.padding[row] {
+                // A row of which this piece reads nothing yet.
+                continue;
+            }
+            let tokens = columns - self.padding[row];
             let ids = (0..self.tokens).map(|token| (self.position(row, token), self.id(row, token)));
             spec.check(tokens, 0, ids).map_err(|error| error.in_row(row))?;
         }
         Ok(())
-    }
-
-    fn make_hidden(&self) -> Option<Tensor<4, Bool>> {
-        let columns = self.past + self.tokens;
-        if self.tokens == 1 && self.padding.iter().all(|&padding| padding == 0) {
-            return None;
-        }
-        let mut hidden = Vec::with_capacity(self.rows() * self.tokens * columns);
-        for &padding in self.padding.iter() {
-            for token in 0..self.tokens {
-                hidden.extend((0..columns).map(|column| column < padding || column > self.past + token));
-            }
-        }
-        Some(Tensor::from_data(TensorData::new(hidden, [self.rows(), 1, self.tokens, columns]), &self.device))
     }
 
     fn int_tensor(&self, value: impl Fn(usize, usize) -> usize) -> Tensor<2, Int> {
@@ -435,6 +452,13 @@ mod tests {
         assert_eq!(kinds(&first, 1), [Padding, Padding, Prompt]);
         assert_eq!((kinds(&second, 0), kinds(&second, 1)), (vec![LastPrompt], vec![LastPrompt]));
         assert_eq!((second.id(0, 0), second.id(1, 0), second.position(1, 0)), (4, 8, 1));
+        assert_eq!((first.span(0), second.span(0), second.span(1)), (0..4, 0..4, 0..2));
+        assert_eq!(second.next(&[9, 9]).unwrap().select_rows(&[1]).span(0), 2..3);
+
+        let (start, rest) = batch.split(3);
+        assert_eq!([start.span(0), start.span(1), rest.span(0), rest.span(1)], [0..3, 0..1, 3..4, 1..2]);
+        assert_eq!([first.span(0), second.span(1)], [0..4, 0..2], "pieces are parts of one step");
+        assert_eq!((rest.past(), kinds(&start, 1)), (3, vec![Padding, Padding, Prompt]));
 
         let other = Batch::new(&[Row::prompt(&[5])], &Device::flex()).unwrap();
         assert!(first.append_rows(&second).is_err());
@@ -442,19 +466,10 @@ mod tests {
         assert_eq!((0..3).map(|row| joined.padding(row)).collect::<Vec<_>>(), [0, 2, 3]);
         assert_eq!((0..3).map(|row| joined.position(row, 0)).collect::<Vec<_>>(), [3, 1, 0]);
         assert_eq!(kinds(&joined, 2), [LastPrompt]);
+        assert_eq!((joined.span(1), joined.span(2)), (0..2, 0..1));
         let trimmed = joined.select_rows(&[1, 2]).drop_columns(2);
         assert_eq!((trimmed.past(), trimmed.padding(0), trimmed.padding(1)), (1, 0, 1));
         assert_eq!((trimmed.position(0, 0), trimmed.position(1, 0)), (1, 0));
-    }
-
-    #[test]
-    fn nothing_attends_to_padding_or_to_what_comes_later() {
-        let batch = Batch::new(&[Row::prompt(&[1, 2, 3]), Row::prompt(&[4])], &Device::flex()).unwrap();
-        let hidden: Vec<bool> = batch.hidden().unwrap().into_data().iter::<bool>().collect();
-        let (t, f) = (true, false);
-        assert_eq!(hidden, [f, t, t, f, f, t, f, f, f, t, t, t, t, t, t, t, t, f]);
-        let alone = Batch::new(&[Row::prompt(&[1])], &Device::flex()).unwrap();
-        assert!(alone.hidden().is_none());
     }
 
     #[test]
@@ -495,6 +510,9 @@ mod tests {
         assert_eq!(spec.check_ids(&[1; 3], 1), Err(long));
         let unknown = ResidualError::UnknownId { token: 1, id: 9, vocab: 9 };
         assert_eq!(spec.check_ids(&[8, 9], 0), Err(unknown.clone()));
+        // Of a row that is longer than a piece, some pieces hold nothing.
+        let batch = Batch::new(&[Row::prompt(&[1; 3]), Row::prompt(&[8])], &spec.device).unwrap();
+        assert_eq!(batch.columns(0..2).check(&spec), Ok(()));
         // Positions count without the padding.
         let batch = Batch::new(&[Row::prompt(&[1; 3]), Row::prompt(&[8, 9])], &spec.device).unwrap();
         assert_eq!(batch.check(&spec), Err(unknown.in_row(1)));

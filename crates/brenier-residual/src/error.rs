@@ -71,6 +71,15 @@ pub enum ResidualError {
         /// Tokens in the cache.
         found: usize,
     },
+    /// A cache of tokens that the model reads in another way now.
+    #[error(
+        "a row has grown beyond {tokens} tokens, from where on the model reads all of its tokens in another way: expected \
+         it to be read anew, from its first token"
+    )]
+    StaleCache {
+        /// Tokens up to which a row is read in the way of the cache.
+        tokens: usize,
+    },
     /// A name that is no hook point.
     #[error("unknown hook point `{name}`: expected e.g. `blocks.5.hook_resid_post`")]
     UnknownHookPoint {

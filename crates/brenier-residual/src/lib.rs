@@ -27,10 +27,11 @@ mod lens;
 mod model;
 mod overflow;
 mod read;
+mod shared_start;
 mod tap;
 mod tokens;
 
-pub use batch::{Batch, Row, TokenKind, TokenSet};
+pub use batch::{Batch, Row, Sight, TokenKind, TokenSet};
 pub use cache::KvCache;
 pub use error::{ResidualError, TapError};
 pub use hook::{HookPoint, Site};
@@ -38,6 +39,7 @@ pub use lens::logit_lens;
 pub use model::{ResidualModel, Spec};
 pub use overflow::{Cause, Origin, Overflow, Place};
 pub use read::{read_back, read_likeliest, read_logits};
+pub use shared_start::SharedStart;
 pub use tap::{Tap, TapFn, tap_fn};
 pub use tokens::TokenView;
 

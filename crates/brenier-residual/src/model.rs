@@ -84,7 +84,8 @@ pub trait ResidualModel {
     /// `x` and the result: `[rows, tokens, hidden]`.
     ///
     /// # Errors
-    /// A cache that does not hold the `batch.past()` tokens before this step.
+    /// A cache that does not hold the `batch.past()` tokens before this step, or that [`rereads`](Self::rereads) says is
+    /// of no use for it.
     fn blocks(
         &self,
         layers: Range<u16>,
@@ -93,6 +94,13 @@ pub trait ResidualModel {
         cache: Option<&mut KvCache>,
         tap: &mut dyn Tap,
     ) -> Result<Tensor<3>, ResidualError>;
+
+    /// Whether what a cache holds of these rows is not what the model would compute together with this step: a model
+    /// that reads rows beyond some length in another way (LongRoPE). Then they have to be read anew, from their first
+    /// token to this step.
+    fn rereads(&self, _batch: &Batch) -> bool {
+        false
+    }
 
     /// Final norm and output matrix: logits `[rows, tokens, vocab]` of a stream `[rows, tokens, hidden]`.
     fn unembed(&self, x: Tensor<3>) -> Tensor<3>;

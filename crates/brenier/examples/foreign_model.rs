@@ -46,6 +46,7 @@ impl ResidualModel for Hooked {
         mut cache: Option<&mut KvCache>,
         tap: &mut dyn Tap,
     ) -> Result<Tensor<3>, ResidualError> {
+        let hidden = batch.sight(0..batch.tokens(), None).hidden;
         for layer in layers {
             let (index, expected) = (usize::from(layer), batch.past());
             let (block, found) =
@@ -60,7 +61,7 @@ impl ResidualModel for Hooked {
                 None => (k, v),
             };
             let attention =
-                tap.see(HookPoint::attn_out(layer), batch, block.attend(q, k, v, batch.hidden()))?;
+                tap.see(HookPoint::attn_out(layer), batch, block.attend(q, k, v, hidden.clone()))?;
             x = tap.see(HookPoint::resid_mid(layer), batch, x + attention)?;
             let mlp =
                 tap.see(HookPoint::mlp_out(layer), batch, block.mlp(block.norm_2.forward(x.clone())))?;

@@ -39,6 +39,8 @@ CONFIG = LlamaConfig(
     rope_parameters=dict(rope_type="default", rope_theta=50.0), attn_implementation="eager")
 LLAMA3 = dict(rope_type="llama3", rope_theta=50.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=16)
+YARN = dict(rope_type="yarn", rope_theta=50.0, factor=4.0, original_max_position_embeddings=16)
+LONGROPE = dict(rope_type="longrope", rope_theta=50.0, short_factor=[1.0, 1.5], long_factor=[2.0, 5.0])
 NAMES = ["input_layernorm.weight", "mlp.down_proj.weight", "mlp.gate_proj.weight", "mlp.up_proj.weight",
          "post_attention_layernorm.weight", "self_attn.k_proj.weight", "self_attn.o_proj.weight",
          "self_attn.q_proj.weight", "self_attn.v_proj.weight"]
@@ -70,6 +72,19 @@ LOADING = {
     "the context serves as the original one": dict(config=dict(
         rope_parameters={k: v for k, v in LLAMA3.items() if k != "original_max_position_embeddings"},
         max_position_embeddings=16)),
+    "dynamic": dict(config=dict(rope_parameters=dict(rope_type="dynamic", rope_theta=50.0, factor=4.0))),
+    "dynamic, beyond the context": dict(config=dict(
+        rope_parameters=dict(rope_type="dynamic", rope_theta=50.0, factor=4.0), max_position_embeddings=4)),
+    "yarn": dict(config=dict(rope_parameters=YARN)),
+    "yarn, every setting": dict(config=dict(rope_parameters=YARN | dict(
+        attention_factor=0.8, beta_fast=2.0, beta_slow=0.25, truncate=False))),
+    "yarn, factors of scores": dict(config=dict(rope_parameters=YARN | dict(mscale=2.0, mscale_all_dim=0.5))),
+    "longrope, a short row": dict(config=dict(rope_parameters=LONGROPE | dict(original_max_position_embeddings=6))),
+    "longrope, a long row": dict(config=dict(rope_parameters=LONGROPE | dict(original_max_position_embeddings=5))),
+    "longrope, its own factors": dict(config=dict(
+        rope_parameters=LONGROPE | dict(original_max_position_embeddings=4, factor=3.0))),
+    "longrope, attention_factor": dict(config=dict(
+        rope_parameters=LONGROPE | dict(original_max_position_embeddings=4, attention_factor=1.5))),
     "a table for each type of layer": dict(
         config=dict(rope_parameters=dict(full_attention=LLAMA3)), **{"as": dict(rope_parameters=LLAMA3)}),
     # Names and tables.

@@ -15,6 +15,7 @@ const HARMLESS: &[&str] = &[
     "attention_dropout",
     "attn_implementation",
     "attn_pdrop",
+    "auto_map",
     "chunk_size_feed_forward",
     "embd_pdrop",
     "experts_implementation",
@@ -93,6 +94,8 @@ const OFF: &[&str] = &[
 const ONE: &[&str] = &[
     "embedding_multiplier",
     "embedding_scale",
+    "full_attn_mod",
+    "interpolate_factor",
     "lm_head_multiplier",
     "logit_scale",
     "logits_scaling",

@@ -87,11 +87,7 @@ pub fn capture_to(
         false => points.iter().map(|at| at.layer + 1).max().unwrap_or(0),
     };
     let recorder = Recorder::new(points, request.position);
-    // What all prompts begin with, a template for one, is read once.
-    let texts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    let keep = prompts.iter().map(|ids| request.position.count(ids.len())).max().unwrap_or(1);
-    let shared = SharedStart::read(model, &texts, keep, end, before)?;
-    let mut run = Run { model, prompts, request, end, shared, recorder };
+    let mut run = Run { model, prompts, request, end, recorder, shared: None };
     for (number, part) in plan.parts.iter().enumerate() {
         if sink.has(number)? {
             progress(part.prompts.len());
@@ -160,11 +156,19 @@ struct Run<'a> {
     request: &'a Request,
     /// The first block that is not run.
     end: u16,
-    shared: Option<SharedStart>,
     recorder: Recorder,
+    /// What all prompts begin with, a template for one, read once: nothing before the first part that is run.
+    shared: Option<Option<SharedStart>>,
 }
 
 impl Run<'_> {
+    /// Reads what all prompts begin with. It is that of all shares, so that a row is the same in any division.
+    fn read_shared(&self, before: &mut dyn Tap) -> Result<Option<SharedStart>, ResidualError> {
+        let texts: Vec<&[u32]> = self.prompts.iter().map(Vec::as_slice).collect();
+        let keep = self.prompts.iter().map(|ids| self.request.position.count(ids.len())).max().unwrap_or(1);
+        SharedStart::read(self.model, &texts, keep, self.end, before)
+    }
+
     /// The rows of a part.
     fn part(
         &mut self,
@@ -174,6 +178,10 @@ impl Run<'_> {
         progress: &mut dyn FnMut(usize),
     ) -> Result<(BTreeMap<String, RowMatrix<f32>>, RowIndex), CaptureError> {
         let Self { model, prompts, request, .. } = *self;
+        if self.shared.is_none() {
+            self.shared = Some(self.read_shared(before)?);
+        }
+        let shared = self.shared.as_ref().and_then(Option::as_ref);
         let zeros = |&width: &usize| RowMatrix::new(vec![0.0; part.rows * width], part.rows, width);
         let mut tensors: BTreeMap<String, RowMatrix<f32>> =
             widths.iter().map(|(name, width)| (name.clone(), zeros(width))).collect();
@@ -185,7 +193,7 @@ impl Run<'_> {
             let chosen: Vec<usize> = order[range].iter().map(|&i| part.prompts.start + i).collect();
             let rows: Vec<Row<'_>> = chosen.iter().map(|&prompt| Row::prompt(&prompts[prompt])).collect();
             let batch = Batch::new(&rows, &model.spec().device)?;
-            let (batch, mut cache) = match &self.shared {
+            let (batch, mut cache) = match shared {
                 Some(shared) => shared.rest(model, batch),
                 None => (batch, None),
             };

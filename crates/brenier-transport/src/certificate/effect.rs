@@ -155,16 +155,17 @@ pub(crate) fn moved(map: &RowMap, rows: MatRef<'_, f64>) -> Result<Moved, Transp
             for (j, column) in rows.col_iter().enumerate() {
                 column.iter().enumerate().for_each(|(i, x)| block[(j, i)] = *x);
             }
-            let before = block.to_owned();
             map.apply_rows(block.as_mut().transpose_mut(), 1.0).map_err(|error| match error {
                 MapError::Overflow { row, column, number } => {
                     MapError::Overflow { row: index * AT_ONCE + row, column, number }
                 }
                 error => error,
             })?;
-            for (i, step) in steps.iter_mut().enumerate() {
-                let places = block.as_ref().col(i).iter().zip(before.col(i).iter());
-                *step = places.map(|(after, before)| (after - before).powi(2)).sum();
+            // Against the rows as they were: a copy of them would be one more.
+            for (j, column) in rows.col_iter().enumerate() {
+                for ((i, before), step) in column.iter().enumerate().zip(&mut *steps) {
+                    *step += (block[(j, i)] - before).powi(2);
+                }
             }
             Ok::<_, TransportError>(())
         },

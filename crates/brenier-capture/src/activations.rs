@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use faer::{Mat, MatRef};
+use crate::{ActivationSink, CaptureError, Fact, Part, Plan, Position, Rows};
 
 /// Activation rows by name, e.g. `blocks.5.hook_resid_post`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,6 +15,17 @@ pub struct Activations {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl Activations {
+    /// Drops a row index that says no more than its absence: row `i` is the last token of prompt `i`.
+    pub fn drop_plain_index(&mut self) {
+        let last = Position::Last.to_string();
+        let plain = |rows: &RowIndex| (0..).zip(&rows.prompt).all(|(row, &prompt)| row == prompt);
+        if self.metadata.get(Fact::Position.key()) == Some(&last) && self.rows.as_ref().is_some_and(plain) {
+            self.rows = None;
+        }
+    }
+}
+
 /// Which prompt and token each row is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RowIndex {
@@ -24,44 +35,36 @@ pub struct RowIndex {
     pub position: Vec<u32>,
 }
 
-/// Rows of activations, `[n, d]`, in the precision they came in; half precision is widened to f32.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Rows {
-    /// Single precision.
-    F32(Mat<f32>),
-    /// Double precision.
-    F64(Mat<f64>),
-}
-
-impl Rows {
-    /// Number of rows, n.
-    #[must_use]
-    pub fn nrows(&self) -> usize {
-        match self {
-            Rows::F32(rows) => rows.nrows(),
-            Rows::F64(rows) => rows.nrows(),
-        }
-    }
-
-    /// Width of a row, d.
-    #[must_use]
-    pub fn ncols(&self) -> usize {
-        match self {
-            Rows::F32(rows) => rows.ncols(),
-            Rows::F64(rows) => rows.ncols(),
-        }
-    }
-
-    /// The rows in double precision, as fits take them.
-    #[must_use]
-    pub fn to_f64(&self) -> Mat<f64> {
-        match self {
-            Rows::F32(rows) => widen(rows.as_ref()),
-            Rows::F64(rows) => rows.clone(),
-        }
+impl RowIndex {
+    /// Puts the rows of `other` under these.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.prompt.append(&mut other.prompt);
+        self.position.append(&mut other.position);
     }
 }
 
-fn widen(rows: MatRef<'_, f32>) -> Mat<f64> {
-    Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| f64::from(rows[(i, j)]))
+/// Keeps all rows in memory. The metadata are those of the plan; the row index is kept for parts that need one.
+impl ActivationSink for Activations {
+    fn part_bytes(&self) -> Option<usize> {
+        None
+    }
+
+    fn begin(&mut self, plan: &Plan) -> Result<(), CaptureError> {
+        *self = Self { metadata: plan.metadata.clone(), ..Self::default() };
+        self.rows = (!plan.is_a_row_a_prompt()).then(RowIndex::default);
+        Ok(())
+    }
+
+    fn put(&mut self, part: Part) -> Result<(), CaptureError> {
+        for (name, rows) in part.tensors {
+            match self.tensors.get_mut(&name) {
+                Some(Rows::F32(all)) => all.append(rows),
+                _ => drop(self.tensors.insert(name, Rows::F32(rows))),
+            }
+        }
+        if let Some(index) = &mut self.rows {
+            index.append(part.index);
+        }
+        Ok(())
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use brenier_linalg::LinalgError;
 use brenier_residual::{Overflow, ResidualError};
+
+use crate::Share;
 
 /// Errors of this crate. Each is one line.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,20 @@ pub enum CaptureError {
     /// Nothing to capture.
     #[error("no hook point and no logits: expected at least one place to capture")]
     NoPoints,
+    /// A text that is no share.
+    #[error("unknown share `{name}`: expected e.g. `0/4`, the first of four; shares count from 0")]
+    UnknownShare {
+        /// The text as given.
+        name: String,
+    },
+    /// A share without a prompt.
+    #[error("share {share} (counted from 0) of {prompts} prompts has none: take fewer shares")]
+    EmptyShare {
+        /// The share.
+        share: Share,
+        /// Prompts in all shares together.
+        prompts: usize,
+    },
     /// A place outside the model.
     #[error("{point}: the model has {layers} layers, counted from 0")]
     LayerOutside {
@@ -156,10 +173,85 @@ pub enum CaptureError {
         /// The names in it.
         right_names: String,
     },
+    /// A directory of shards without some of its rows.
+    #[error("{} is incomplete: {missing} is missing; capture it first", path.display())]
+    Incomplete {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing.
+        missing: String,
+    },
+    /// A manifest that cannot be read as one.
+    #[error("{} is not the manifest of captured shards: {reason}", path.display())]
+    NotManifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A part with other rows than its manifest says.
+    #[error("{}: tensor `{tensor}`: expected shape {expected:?}, as the manifest has it, found {found:?}", path.display())]
+    PartShape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape by the manifest.
+        expected: [usize; 2],
+        /// Its shape in the file.
+        found: [usize; 2],
+    },
+    /// Files of another capture where one was to go on.
+    #[error("{} is of another capture: {differences}; use another directory", path.display())]
+    OtherCapture {
+        /// The manifest.
+        path: PathBuf,
+        /// What differs.
+        differences: String,
+    },
+    /// Moments of another capture where one was to go on.
+    #[error("the moments to go on from are of another capture: {differences}; use another file")]
+    OtherMoments {
+        /// What differs.
+        differences: String,
+    },
+    /// Moments of shares that do not make up a capture.
+    #[error("the moments are not those of all shares of one capture: {what} (shares count from 0)")]
+    Shares {
+        /// What is wrong.
+        what: String,
+    },
+    /// The plan in a file of moments.
+    #[error("the plan of the capture in the metadata cannot be used: {reason}")]
+    Plan {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Rows that no moments can be made of.
+    #[error("tensor `{tensor}`: {source}")]
+    Moments {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        source: LinalgError,
+    },
+    /// A store of moments that failed.
+    #[error("{0}")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Things that were to be made alike and are not.
     #[error("not made in the same way: {differences}")]
     Mismatch {
         /// What differs, with the values.
         differences: String,
     },
+}
+
+impl CaptureError {
+    pub(crate) fn plan(reason: impl std::fmt::Display) -> Self {
+        Self::Plan { reason: reason.to_string() }
+    }
+
+    pub(crate) fn moments(tensor: &str, source: LinalgError) -> Self {
+        Self::Moments { tensor: tensor.to_owned(), source }
+    }
 }

@@ -5,39 +5,55 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use brenier_files::Existing;
-use faer::{Mat, MatRef};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::json;
 
-use crate::{Activations, CaptureError, Provenance, RowIndex, Rows};
+use crate::{Activations, CaptureError, Provenance, RowIndex, RowMatrix, Rows, shards};
 
 /// Name and version of the format, under `format` in the metadata of files written here.
 pub const FORMAT: &str = "brenier.activations/1";
 
+/// Values that are written at once.
+const BLOCK: usize = 1 << 14;
+
 const PROMPT: &str = "rows.prompt";
 const POSITION: &str = "rows.position";
 
-/// An open file of activations; tensors are read when asked for.
+/// An open file of activations, or a directory of them that a [`ShardWriter`](crate::ShardWriter) wrote, which is read as
+/// if it were one file. Tensors are read when asked for.
 ///
 /// Any safetensors file will do: every floating-point tensor `[n, d]` counts, in f32, f64, f16 or bf16; tensors of
 /// other element types (labels, indices) are passed over.
 #[derive(Debug)]
 pub struct ActivationFile {
     path: PathBuf,
-    bytes: Mmap,
     names: Vec<String>,
     metadata: BTreeMap<String, String>,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Bytes(Mmap),
+    /// The parts, in their order, each with all the names.
+    Parts(Vec<ActivationFile>),
 }
 
 impl ActivationFile {
-    /// Opens a file and checks its header and the shapes in it.
+    /// Opens a file and checks its header and the shapes in it; of a directory, all its parts.
     ///
     /// # Errors
     /// A file that cannot be read, is truncated or no safetensors file; a floating-point tensor that is not
-    /// `[n, d]` or is empty; no such tensor at all.
+    /// `[n, d]` or is empty; no such tensor at all. Of a directory: parts that are missing, or of different captures.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
+        if path.is_dir()
+            && let Some((parts, metadata)) = shards::parts(path)?
+        {
+            let names = parts.first().map(|part| part.names.clone()).unwrap_or_default();
+            return Ok(Self { path: path.to_owned(), names, metadata, content: Content::Parts(parts) });
+        }
         let io = |source| CaptureError::Io { path: path.to_owned(), source };
         let file = brenier_files::open(path).map_err(io)?;
         // SAFETY: the mapping is only read. As with any mapped file, another process that shortens it meanwhile
@@ -70,7 +86,7 @@ impl ActivationFile {
             return Err(CaptureError::NoTensors { path: path.to_owned(), found: list(&found) });
         }
         names.sort_unstable();
-        Ok(Self { path: path.to_owned(), bytes, names, metadata })
+        Ok(Self { path: path.to_owned(), names, metadata, content: Content::Bytes(bytes) })
     }
 
     /// The file.
@@ -97,11 +113,58 @@ impl ActivationFile {
         Provenance::read(&self.metadata)
     }
 
+    /// Shape of one tensor, `[n, d]`.
+    ///
+    /// # Errors
+    /// A name that the file does not have.
+    pub fn shape(&self, name: &str) -> Result<[usize; 2], CaptureError> {
+        match &self.content {
+            Content::Bytes(bytes) => self.with_tensor(bytes, name, |_, shape| Ok(shape)),
+            Content::Parts(parts) => {
+                let shapes = parts.iter().map(|part| part.shape(name)).collect::<Result<Vec<_>, _>>()?;
+                Ok([shapes.iter().map(|[n, _]| n).sum(), shapes.first().map_or(0, |&[_, d]| d)])
+            }
+        }
+    }
+
     /// Reads one tensor.
     ///
     /// # Errors
     /// A name that the file does not have.
     pub fn rows(&self, name: &str) -> Result<Rows, CaptureError> {
+        match &self.content {
+            Content::Bytes(bytes) => self.with_tensor(bytes, name, |view, [n, d]| match view.dtype() {
+                Dtype::F32 => Ok(Rows::F32(matrix(view.data(), n, d, f32::from_le_bytes))),
+                Dtype::F64 => Ok(Rows::F64(matrix(view.data(), n, d, f64::from_le_bytes))),
+                Dtype::F16 => Ok(Rows::F32(matrix(view.data(), n, d, |b| f16::from_le_bytes(b).to_f32()))),
+                Dtype::BF16 => Ok(Rows::F32(matrix(view.data(), n, d, |b| bf16::from_le_bytes(b).to_f32()))),
+                other => Err(self.other_dtype(name, other)),
+            }),
+            Content::Parts(parts) => {
+                let [n, d] = self.shape(name)?;
+                let mut all = Vec::with_capacity(n * d);
+                for part in parts {
+                    let Content::Bytes(bytes) = &part.content else { continue };
+                    part.with_tensor(bytes, name, |view, _| match view.dtype() {
+                        Dtype::F32 => {
+                            all.extend(values(view.data(), f32::from_le_bytes));
+                            Ok(())
+                        }
+                        other => Err(part.other_dtype(name, other)),
+                    })?;
+                }
+                Ok(Rows::F32(RowMatrix::new(all, n, d)))
+            }
+        }
+    }
+
+    /// Does something with one tensor of the file, whose bytes are these.
+    fn with_tensor<T>(
+        &self,
+        bytes: &[u8],
+        name: &str,
+        with: impl FnOnce(&TensorView<'_>, [usize; 2]) -> Result<T, CaptureError>,
+    ) -> Result<T, CaptureError> {
         let missing = || CaptureError::MissingTensor {
             path: self.path.clone(),
             tensor: name.to_owned(),
@@ -110,26 +173,21 @@ impl ActivationFile {
         if !self.names.iter().any(|known| known == name) {
             return Err(missing());
         }
-        let tensors = self.tensors()?;
+        let tensors = self.tensors(bytes)?;
         let view = tensors.tensor(name).map_err(|_| missing())?;
-        let &[n, d] = view.shape() else {
-            return Err(CaptureError::Rank {
+        match view.shape() {
+            &[n, d] => with(&view, [n, d]),
+            shape => Err(CaptureError::Rank {
                 path: self.path.clone(),
                 tensor: name.to_owned(),
-                shape: view.shape().to_vec(),
-            });
-        };
-        match view.dtype() {
-            Dtype::F32 => Ok(Rows::F32(matrix(view.data(), n, d, f32::from_le_bytes))),
-            Dtype::F64 => Ok(Rows::F64(matrix(view.data(), n, d, f64::from_le_bytes))),
-            Dtype::F16 => Ok(Rows::F32(matrix(view.data(), n, d, |b| f16::from_le_bytes(b).to_f32()))),
-            Dtype::BF16 => Ok(Rows::F32(matrix(view.data(), n, d, |b| bf16::from_le_bytes(b).to_f32()))),
-            other => Err(CaptureError::Dtype {
-                path: self.path.clone(),
-                tensor: name.to_owned(),
-                dtype: other.to_string(),
+                shape: shape.to_vec(),
             }),
         }
+    }
+
+    fn other_dtype(&self, name: &str, dtype: Dtype) -> CaptureError {
+        let (path, tensor) = (self.path.clone(), name.to_owned());
+        CaptureError::Dtype { path, tensor, dtype: dtype.to_string() }
     }
 
     /// Reads which prompt and token each row is, where the file says so.
@@ -137,7 +195,20 @@ impl ActivationFile {
     /// # Errors
     /// An index of another element type, or of another length than the rows.
     pub fn row_index(&self) -> Result<Option<RowIndex>, CaptureError> {
-        let tensors = self.tensors()?;
+        let bytes = match &self.content {
+            Content::Bytes(bytes) => bytes,
+            Content::Parts(parts) => {
+                let mut all = RowIndex::default();
+                for part in parts {
+                    match part.row_index()? {
+                        Some(index) => all.append(index),
+                        None => return Ok(None),
+                    }
+                }
+                return Ok(Some(all));
+            }
+        };
+        let tensors = self.tensors(bytes)?;
         let (Ok(prompt), Ok(position)) = (tensors.tensor(PROMPT), tensors.tensor(POSITION)) else {
             return Ok(None);
         };
@@ -153,8 +224,8 @@ impl ActivationFile {
         Ok(Some(RowIndex { prompt, position }))
     }
 
-    fn tensors(&self) -> Result<SafeTensors<'_>, CaptureError> {
-        SafeTensors::deserialize(&self.bytes).map_err(|error| CaptureError::NotSafetensors {
+    fn tensors<'a>(&self, bytes: &'a [u8]) -> Result<SafeTensors<'a>, CaptureError> {
+        SafeTensors::deserialize(bytes).map_err(|error| CaptureError::NotSafetensors {
             path: self.path.clone(),
             reason: error.to_string(),
         })
@@ -189,16 +260,37 @@ impl ActivationFile {
 /// # Errors
 /// None in common; the message lists the names of both.
 pub fn common_tensors(left: &ActivationFile, right: &ActivationFile) -> Result<Vec<String>, CaptureError> {
-    let common: Vec<String> = left.names.iter().filter(|name| right.names.contains(name)).cloned().collect();
+    common_names((&left.path, &left.names), (&right.path, &right.names))
+}
+
+/// Names that stand in two lists, each with the file that it is of, in the order of the first.
+///
+/// # Errors
+/// As [`common_tensors`].
+pub fn common_names(
+    (left, left_names): (&Path, &[String]),
+    (right, right_names): (&Path, &[String]),
+) -> Result<Vec<String>, CaptureError> {
+    let common: Vec<String> = left_names.iter().filter(|name| right_names.contains(name)).cloned().collect();
     if common.is_empty() {
         return Err(CaptureError::NothingInCommon {
-            left: left.path.clone(),
-            left_names: list(&left.names),
-            right: right.path.clone(),
-            right_names: list(&right.names),
+            left: left.to_owned(),
+            left_names: list(left_names),
+            right: right.to_owned(),
+            right_names: list(right_names),
         });
     }
     Ok(common)
+}
+
+/// Name and version of the format of a safetensors file, where it states one; `None` too for what cannot be read.
+#[must_use]
+pub fn file_format(path: &Path) -> Option<String> {
+    let file = brenier_files::open(path).ok()?;
+    // SAFETY: as in `ActivationFile::open`.
+    let bytes = unsafe { Mmap::map(&file) }.ok()?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
+    header.metadata().as_ref()?.get("format").cloned()
 }
 
 impl Activations {
@@ -264,12 +356,12 @@ impl Activations {
         }
         for rows in self.tensors.values() {
             if let Rows::F64(rows) = rows {
-                write_rows(out, rows.as_ref(), f64::to_le_bytes)?;
+                write_rows(out, rows, f64::to_le_bytes)?;
             }
         }
         for rows in self.tensors.values() {
             if let Rows::F32(rows) = rows {
-                write_rows(out, rows.as_ref(), f32::to_le_bytes)?;
+                write_rows(out, rows, f32::to_le_bytes)?;
             }
         }
         Ok(())
@@ -278,25 +370,21 @@ impl Activations {
 
 fn write_rows<T: Copy, const N: usize>(
     out: &mut dyn Write,
-    rows: MatRef<'_, T>,
+    rows: &RowMatrix<T>,
     bytes: impl Fn(T) -> [u8; N],
 ) -> std::io::Result<()> {
-    let mut row = Vec::with_capacity(rows.ncols() * N);
-    for i in 0..rows.nrows() {
-        row.clear();
-        row.extend((0..rows.ncols()).flat_map(|j| bytes(rows[(i, j)])));
-        out.write_all(&row)?;
+    let mut block = Vec::new();
+    for values in rows.values().chunks(BLOCK) {
+        block.clear();
+        block.extend(values.iter().flat_map(|&value| bytes(value)));
+        out.write_all(&block)?;
     }
     Ok(())
 }
 
 /// Row-major bytes as a matrix; the header has been checked against their number.
-fn matrix<T: Copy, const N: usize>(bytes: &[u8], n: usize, d: usize, value: impl Fn([u8; N]) -> T) -> Mat<T>
-where
-    Mat<T>: Sized,
-{
-    let values: Vec<T> = values(bytes, value).collect();
-    Mat::from_fn(n, d, |i, j| values[i * d + j])
+fn matrix<T, const N: usize>(bytes: &[u8], n: usize, d: usize, value: impl Fn([u8; N]) -> T) -> RowMatrix<T> {
+    RowMatrix::new(values(bytes, value).collect(), n, d)
 }
 
 fn values<'a, T, const N: usize>(

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use brenier_residual::{Batch, TokenKind};
+use brenier_residual::{TokenKind, TokenView};
 
 use crate::CaptureError;
 
@@ -31,12 +31,12 @@ impl Position {
     }
 
     /// The chosen tokens of a step as `row * tokens + token`, row by row.
-    pub(crate) fn chosen(self, batch: &Batch) -> Vec<usize> {
+    pub(crate) fn chosen(self, view: &dyn TokenView) -> Vec<usize> {
         let mut chosen = Vec::new();
-        for row in 0..batch.rows() {
+        for row in 0..view.rows() {
             let start = chosen.len();
-            for token in 0..batch.tokens() {
-                let take = match (self, batch.kind(row, token)) {
+            for token in 0..view.tokens() {
+                let take = match (self, view.kind(row, token)) {
                     (_, TokenKind::Padding) => false,
                     (Position::All, _) => true,
                     (_, TokenKind::LastPrompt) => true,
@@ -44,7 +44,7 @@ impl Position {
                     _ => false,
                 };
                 if take {
-                    chosen.push(row * batch.tokens() + token);
+                    chosen.push(row * view.tokens() + token);
                 }
             }
             if let Position::FromEnd(k) = self {
@@ -84,7 +84,7 @@ impl FromStr for Position {
 
 #[cfg(test)]
 mod tests {
-    use brenier_residual::Row;
+    use brenier_residual::{Batch, Row};
     use burn::tensor::Device;
 
     use super::*;

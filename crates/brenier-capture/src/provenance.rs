@@ -27,6 +27,8 @@ pub enum Fact {
     Position,
     /// The dtype that the model computed in.
     Dtype,
+    /// What maps were in the forward pass, as JSON; not stated where there were none.
+    Intervention,
     /// SHA-256 of the prompt file.
     Prompts,
     /// Version of the program.
@@ -35,7 +37,7 @@ pub enum Fact {
 
 impl Fact {
     /// Every fact.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Model,
         Self::Architecture,
         Self::Layers,
@@ -45,6 +47,7 @@ impl Fact {
         Self::Date,
         Self::Position,
         Self::Dtype,
+        Self::Intervention,
         Self::Prompts,
         Self::Version,
     ];
@@ -62,16 +65,18 @@ impl Fact {
             Self::Date => "prompts.date",
             Self::Position => "position",
             Self::Dtype => "model.dtype",
+            Self::Intervention => "intervention",
             Self::Prompts => "prompts.sha256",
             Self::Version => "brenier.version",
         }
     }
 
-    /// Whether two sets of activations in which it differs are of different kinds: all but the prompts themselves and
-    /// the version of the program.
+    /// Whether two sets of activations in which it differs are of different kinds: all but the prompts themselves, the
+    /// maps in the forward pass (a source whose earlier layers are mapped already has a target without) and the version
+    /// of the program.
     #[must_use]
     pub fn is_compared(self) -> bool {
-        !matches!(self, Self::Prompts | Self::Version)
+        !matches!(self, Self::Intervention | Self::Prompts | Self::Version)
     }
 
     /// Whether a map means nothing where it differs: the model, and how prompts are put to it. The rest (position, dtype

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brenier_residual::{Batch, HookPoint, Tap};
+use brenier_residual::{HookPoint, ResidualError, Tap, TokenView};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::Position;
@@ -42,18 +42,23 @@ impl Tap for Recorder {
         self.points.contains(&at)
     }
 
-    fn visit(&mut self, at: HookPoint, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
+    fn visit(
+        &mut self,
+        at: HookPoint,
+        view: &dyn TokenView,
+        x: Tensor<3>,
+    ) -> Result<Tensor<3>, ResidualError> {
         let [rows, tokens, hidden] = x.dims();
         let index = self.index.get_or_insert_with(|| {
-            let chosen: Vec<i64> = self.position.chosen(batch).into_iter().map(|at| at as i64).collect();
+            let chosen: Vec<i64> = self.position.chosen(view).into_iter().map(|at| at as i64).collect();
             let count = chosen.len();
-            Tensor::from_data(TensorData::new(chosen, [count]), batch.device())
+            Tensor::from_data(TensorData::new(chosen, [count]), &x.device())
         });
         if index.dims()[0] > 0 {
             let chosen = x.clone().reshape([rows * tokens, hidden]).select(0, index.clone());
             self.seen.insert(at, chosen);
         }
-        x
+        Ok(x)
     }
 
     fn last_layer(&self) -> Option<u16> {

@@ -4,8 +4,10 @@
 mod common;
 
 use brenier_capture::{Activations, CaptureError, LOGITS, Position, Request, Rows, capture};
-use brenier_residual::{Batch, Cause, HookPoint, Origin, Overflow, Place, ResidualModel, Tap};
-use burn::tensor::{DType, Tensor, TensorData};
+use brenier_residual::{
+    Cause, DType, HookPoint, Origin, Overflow, Place, ResidualError, ResidualModel, Tap, Tensor, TensorData,
+    TokenView,
+};
 use common::{Add, Counter, HIDDEN};
 use proptest::prelude::*;
 
@@ -130,14 +132,15 @@ impl Tap for Make {
         at == HookPoint::resid_post(self.0)
     }
 
-    fn visit(&mut self, _: HookPoint, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
-        let shape = x.dims();
-        let tokens = (0..batch.rows()).flat_map(|row| (0..batch.tokens()).map(move |token| (row, token)));
-        let edit = tokens.flat_map(|(row, token)| {
-            let hit = batch.id(row, token) == self.1;
-            [0.0, 0.0, if hit { self.2 } else { 0.0 }]
-        });
-        x.clone() + Tensor::from_data(TensorData::new(edit.collect::<Vec<f32>>(), shape), &x.device())
+    fn visit(&mut self, _: HookPoint, _: &dyn TokenView, x: Tensor<3>) -> Result<Tensor<3>, ResidualError> {
+        // Block l adds l + 1 to the id, which stands first.
+        let added: u16 = (1..=self.0 + 1).sum();
+        let hit = (self.1 + u32::from(added)) as f32;
+        let (shape, device) = (x.dims(), x.device());
+        let values: Vec<f32> = x.clone().into_data().iter::<f32>().collect();
+        let of = |token: &[f32]| [0.0, 0.0, if token[0] == hit { self.2 } else { 0.0 }];
+        let edit: Vec<f32> = values.chunks(HIDDEN).flat_map(of).collect();
+        Ok(x + Tensor::from_data(TensorData::new(edit, shape), &device))
     }
 }
 

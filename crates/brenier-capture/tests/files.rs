@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use brenier_capture::{ActivationFile, Activations, CaptureError, RowIndex, Rows, common_tensors};
+use brenier_capture::{ActivationFile, Activations, CaptureError, RowIndex, RowMatrix, Rows, common_tensors};
 use brenier_files::WriteError;
-use faer::Mat;
 use half::{bf16, f16};
 use proptest::prelude::*;
 use safetensors::{Dtype, tensor::TensorView};
@@ -26,8 +25,8 @@ fn foreign(dir: &Path, name: &str, tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)
 }
 
 fn sample() -> Activations {
-    let single = Mat::from_fn(3, 2, |i, j| (i as f32 + 0.25) / (j as f32 + 3.0));
-    let double = Mat::from_fn(3, 4, |i, j| (i as f64 + 0.1) / (j as f64 + 7.0));
+    let single = RowMatrix::from_fn(3, 2, |i, j| (i as f32 + 0.25) / (j as f32 + 3.0));
+    let double = RowMatrix::from_fn(3, 4, |i, j| (i as f64 + 0.1) / (j as f64 + 7.0));
     Activations {
         tensors: BTreeMap::from([
             ("blocks.0.hook_resid_post".to_owned(), Rows::F32(single)),
@@ -92,7 +91,7 @@ fn files_of_others_are_read_in_every_float_type() {
     );
     let file = ActivationFile::open(&path).unwrap();
     assert_eq!(file.names(), ["bf16", "f16", "f32", "f64"]);
-    let wanted = Mat::from_fn(2, 3, |i, j| f64::from(values[i * 3 + j]));
+    let wanted = RowMatrix::from_fn(2, 3, |i, j| f64::from(values[i * 3 + j]));
     for name in file.names() {
         assert_eq!(file.rows(name).unwrap().to_f64(), wanted, "{name}");
     }

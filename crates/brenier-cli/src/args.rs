@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use brenier::capture::Position;
+use brenier::capture::{Position, Share};
 use brenier::residual::{Site, TokenSet};
 use brenier::transport;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -58,6 +58,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Activations of prompts, to a file
     Capture(Capture),
+    /// The shards of a capture as one file, of rows or of moments
+    Merge(Merge),
     /// Maps between two activation files, with their certificates
     Fit(Fit),
     /// Maps on activation rows, off-line
@@ -144,8 +146,8 @@ pub struct Capture {
     /// Format of the prompt file; `auto` goes by its name and how it begins
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     pub format: Format,
-    /// Activation file to write (safetensors)
-    #[arg(long, value_name = "FILE")]
+    /// Activation file to write (safetensors); with `--to rows` a directory
+    #[arg(long, value_name = "FILE|DIR")]
     pub out: PathBuf,
     /// Where in a block, comma-separated: `resid_pre`, `attn_out`, `resid_mid`, `mlp_out`, `resid_post`; or `logits`
     #[arg(long, default_value = "resid_post", value_delimiter = ',', num_args = 1.., value_name = "SITE")]
@@ -158,6 +160,86 @@ pub struct Capture {
     pub position: Position,
     #[command(flatten)]
     pub prompt: PromptArgs,
+    /// Many prompts in bounded memory: `rows` writes a directory of files, part by part, `moments` a file of means and
+    /// covariances
+    #[arg(long, value_enum, value_name = "rows|moments", help_heading = "Many prompts")]
+    pub to: Option<CaptureTo>,
+    /// Only share I of N of the prompts, counted from 0: `0/8`
+    #[arg(
+        long,
+        requires = "to",
+        allow_hyphen_values = true,
+        value_name = "I/N",
+        help_heading = "Many prompts"
+    )]
+    pub shard: Option<Share>,
+    /// Go on where the same capture was interrupted; begins where there is nothing yet
+    #[arg(long, requires = "to", conflicts_with = "force", help_heading = "Many prompts")]
+    pub resume: bool,
+    /// Prompts to a part, `1` to `1000000`: what is written at once; without it as many as make 256 MiB of rows
+    #[arg(
+        long,
+        requires = "to",
+        allow_negative_numbers = true,
+        value_parser = count::<1, 1_000_000>,
+        value_name = "N",
+        help_heading = "Many prompts"
+    )]
+    pub part: Option<usize>,
+    /// Directions that a covariance keeps at least, `1` to `1000000`: nothing is lost from the model's width on; memory is
+    /// 16 bytes times this times the width for each tensor
+    #[arg(
+        long,
+        default_value_t = 512,
+        allow_negative_numbers = true,
+        value_parser = count::<1, 1_000_000>,
+        value_name = "N",
+        help_heading = "Many prompts"
+    )]
+    pub moments_cap: usize,
+    /// Map file: activations are captured with these maps in the forward pass, which acts before it is looked at
+    #[arg(long, value_name = "FILE", help_heading = "Intervention")]
+    pub map: Option<PathBuf>,
+    /// Layers for the maps to act on, counted from 0; without it where the map file's entries are named after
+    #[arg(long, requires = "map", value_name = "LAYERS", help_heading = "Intervention")]
+    pub map_layers: Option<Layers>,
+    /// How far to go along the map, `0` not at all, `1` all the way; without it as the map file records, else `1`
+    #[arg(
+        long,
+        requires = "map",
+        allow_hyphen_values = true,
+        value_parser = strength,
+        value_name = "X",
+        help_heading = "Intervention"
+    )]
+    pub strength: Option<f64>,
+    /// Tokens to act on, `last` is the last of the prompt; without it as the map file records, else `last+generated`
+    #[arg(long, requires = "map", value_enum, help_heading = "Intervention")]
+    pub tokens: Option<Tokens>,
+    /// Use a map that was fitted on another model, or with prompts put to it in another way; what differs is said
+    #[arg(long, requires = "map", help_heading = "Intervention")]
+    pub allow_mismatch: bool,
+    /// Overwrite the output
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What a capture of many prompts writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CaptureTo {
+    Rows,
+    Moments,
+}
+
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Directory that `capture --to rows` wrote, or one with the files that `capture --to moments` wrote, all shards of one
+    /// capture
+    #[arg(long = "in", value_name = "DIR")]
+    pub input: PathBuf,
+    /// File to write (safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
     /// Overwrite the output
     #[arg(long)]
     pub force: bool,
@@ -185,11 +267,11 @@ impl std::str::FromStr for CaptureSite {
 
 #[derive(Debug, Args)]
 pub struct Fit {
-    /// Activations of the behaviour to be changed
-    #[arg(long, value_name = "FILE")]
+    /// Activations of the behaviour to be changed, or their moments: a file, or a directory with all shards
+    #[arg(long, value_name = "FILE|DIR")]
     pub source: PathBuf,
-    /// Activations to be reached
-    #[arg(long, value_name = "FILE")]
+    /// Activations to be reached, or their moments
+    #[arg(long, value_name = "FILE|DIR")]
     pub target: PathBuf,
     /// Held-out source rows for the certificate
     #[arg(long, value_name = "FILE", requires = "target_val")]

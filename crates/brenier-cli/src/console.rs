@@ -1,12 +1,13 @@
 //! What a person sees: results on stdout, progress on stderr.
 
-use std::io::{self, Write};
+use std::cell::Cell;
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use brenier::eval::Progress;
 use brenier::files;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use crate::failure::usage_error;
@@ -77,7 +78,7 @@ impl Console {
     /// A bar of `total` steps, drawn on a terminal once it has run for a moment. It goes when it is dropped.
     pub fn bar(&self, name: &str, total: usize) -> Bar {
         let template = if total > 0 {
-            "{msg:<28} {bar:32.cyan/dim} {pos:>5}/{len} {elapsed_precise:.dim}"
+            "{msg:<28} {bar:32.cyan/dim} {pos:>5}/{len} {per_sec:.dim} {eta:.dim}"
         } else {
             "{msg:<28} {spinner} {elapsed_precise:.dim}"
         };
@@ -91,7 +92,8 @@ impl Console {
         let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style.progress_chars("━━─"));
         bar.set_message(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
-        Bar(bar)
+        let lines = !self.quiet && !io::stderr().is_terminal();
+        Bar { bar, lines: lines.then(|| Lines { begun: Instant::now(), said: Cell::new(Instant::now()) }) }
     }
 }
 
@@ -118,30 +120,71 @@ impl Progress for Stages<'_> {
     }
 }
 
-/// A bar on stderr.
-pub struct Bar(ProgressBar);
+/// How long a log is silent where there is no terminal.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Progress on stderr: a bar on a terminal, elsewhere a line now and then.
+pub struct Bar {
+    bar: ProgressBar,
+    lines: Option<Lines>,
+}
+
+/// Lines of a log: since when there is something to log, and when the last one was written.
+struct Lines {
+    begun: Instant,
+    said: Cell<Instant>,
+}
 
 impl Bar {
     /// So much more of it is done.
     pub fn add(&self, steps: usize) {
-        self.0.inc(steps as u64);
+        self.bar.inc(steps as u64);
+        self.log();
     }
 
     /// So much of it is done, of so much.
     pub fn at(&self, done: u64, total: u64) {
-        self.0.set_length(total);
-        self.0.set_position(done);
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.log();
     }
 
     /// What it shows the progress of.
     pub fn name(&self, name: &str) {
-        self.0.set_message(name.to_owned());
+        self.bar.set_message(name.to_owned());
+    }
+}
+
+impl Bar {
+    /// Writes a line of the log, if it is time for one.
+    fn log(&self) {
+        if let Some(Lines { begun, said }) = &self.lines
+            && said.get().elapsed() >= SILENCE
+        {
+            said.set(Instant::now());
+            let total = self.bar.length().unwrap_or(0);
+            eprintln!("{}", logged(&self.bar.message(), self.bar.position(), total, begun.elapsed()));
+        }
+    }
+}
+
+/// What a log says of `done` of `total` steps; the total is 0 where nobody knows it.
+fn logged(name: &str, done: u64, total: u64, elapsed: Duration) -> String {
+    let rate = done as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+    let left = total.saturating_sub(done) as f64 / rate;
+    match total {
+        0 => format!("{name}: {done}, {rate:.1} a second"),
+        _ if left.is_finite() => {
+            let left = Duration::from_secs(left.min(1e15) as u64);
+            format!("{name}: {done} of {total}, {rate:.1} a second, {} left", HumanDuration(left))
+        }
+        _ => format!("{name}: {done} of {total}"),
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -152,4 +195,21 @@ fn write(text: &str) -> io::Result<()> {
         out.write_all(b"\n")?;
     }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_tells_rate_and_time_left() {
+        let after = |seconds| Duration::from_secs(seconds);
+        assert_eq!(
+            logged("capturing", 600, 1800, after(60)),
+            "capturing: 600 of 1800, 10.0 a second, 2 minutes left"
+        );
+        assert_eq!(logged("capturing", 0, 1800, after(60)), "capturing: 0 of 1800");
+        assert_eq!(logged("generating tokens", 90, 0, after(60)), "generating tokens: 90, 1.5 a second");
+        assert_eq!(logged("capturing", 5, 5, after(0)).matches("0 seconds left").count(), 1);
+    }
 }

@@ -11,12 +11,15 @@ use clap::{Arg, CommandFactory, Parser};
 use crate::args::{Cli, Command};
 
 /// What the placeholders of hints stand for; a new one belongs here.
-const STANDS_FOR: [(&str, &str); 22] = [
+const STANDS_FOR: [(&str, &str); 25] = [
     ("DEVICE", "cpu"),
     ("DIR", "dir"),
     ("FILE", "file"),
+    ("FILE|DIR", "file"),
     ("FOLDS", "3"),
     ("HIGH", "0.9"),
+    ("I", "0"),
+    ("I/N", "0/3"),
     ("K", "2"),
     ("K,K,..", "1,2"),
     ("LAYERS", "0"),

@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod console;
+mod data;
 #[cfg(test)]
 mod examples;
 mod failure;
@@ -13,6 +14,7 @@ mod hub;
 mod input;
 mod maps;
 mod memory;
+mod moments;
 mod select;
 mod signals;
 mod values;
@@ -49,6 +51,7 @@ fn run(cli: &Cli, console: &Console) -> anyhow::Result<()> {
         Command::Demo(args) => commands::demo::run(args, common, console),
         Command::Inspect(args) => commands::inspect::run(args, common, console),
         Command::Capture(args) => commands::capture::run(args, common, console),
+        Command::Merge(args) => commands::merge::run(args, console),
         Command::Fit(args) => commands::fit::run(args, common, console),
         Command::Apply(args) => commands::apply::run(args, console),
         Command::Generate(args) => commands::generate::run(args, common, console),

@@ -110,6 +110,13 @@ fn free() -> u64 {
     }
 }
 
+/// The most memory that this process has held, in bytes; only Linux says.
+pub fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
 /// Bytes for a person.
 pub fn size(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1u32 << 30))
@@ -144,5 +151,8 @@ mod tests {
     #[test]
     fn this_machine_has_memory() {
         assert!(free() > 1 << 20);
+        if cfg!(target_os = "linux") {
+            assert!(peak().is_some_and(|bytes| bytes > 1 << 20));
+        }
     }
 }

@@ -111,7 +111,7 @@ impl<'a> Tails<'a> {
         let at = HookPoint::resid_post(self.layer);
         for (part, x) in &self.parts {
             let x = x.clone();
-            let x = if tap.wants(at) { tap.visit(at, &part.batch, x) } else { x };
+            let x = tap.see(at, &part.batch, x)?;
             let layers = self.layer + 1..self.model.spec().layers;
             let x = self.model.blocks(layers, x, &part.batch, None, &mut ())?;
             part.read(self.model, self.cases, x, tap, see)?;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use brenier_map::RowMap;
-use brenier_residual::{Batch, HookPoint, Spec, Tap, TokenSet};
+use brenier_map::{MapError, RowMap};
+use brenier_residual::{HookPoint, ResidualError, Spec, Tap, TokenSet, TokenView};
 use burn::tensor::Tensor;
 
 use crate::HookError;
@@ -20,6 +20,31 @@ pub struct Edit {
     pub strength: f64,
     /// The tokens that it acts on.
     pub tokens: TokenSet,
+}
+
+impl Edit {
+    /// A map at a place, at strength 1, on the last token of the prompt and all after it.
+    #[must_use]
+    pub fn new(at: HookPoint, map: RowMap) -> Self {
+        Self { at, map, strength: 1.0, tokens: TokenSet::LastAndGenerated }
+    }
+
+    /// Addition of a steering vector, at strength 1, to the last token of the prompt and all after it.
+    ///
+    /// ```
+    /// use brenier_hooks::Edit;
+    /// use brenier_residual::{HookPoint, TokenSet};
+    ///
+    /// let vector = vec![0.5, -1.0];
+    /// let edit = Edit { strength: 4.0, tokens: TokenSet::All, ..Edit::add(HookPoint::resid_post(3), vector)? };
+    /// # Ok::<(), brenier_map::MapError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RowMap::shift`].
+    pub fn add(at: HookPoint, vector: Vec<f64>) -> Result<Self, MapError> {
+        Ok(Self::new(at, RowMap::shift(vector)?))
+    }
 }
 
 /// Edits, ready on the model's device.
@@ -52,7 +77,7 @@ pub struct Edit {
 ///
 /// let batch = Batch::new(&[Row::prompt(&[5, 6])], &device)?;
 /// let x = Tensor::<3>::from_data([[[1.0, 2.0], [3.0, 4.0]]], &device);
-/// let y = intervention.visit(HookPoint::resid_post(3), &batch, x);
+/// let y = intervention.visit(HookPoint::resid_post(3), &batch, x)?;
 /// assert_eq!(y.into_data().iter::<f32>().collect::<Vec<_>>(), [1.0, 2.0, 6.0, 8.0]);
 ///
 /// intervention.set_strength(0.0)?;
@@ -114,13 +139,19 @@ impl Tap for Intervention {
         self.edits.get(&at).is_some_and(|edits| edits.iter().any(|edit| edit.strength != 0.0))
     }
 
-    fn visit(&mut self, at: HookPoint, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
+    fn visit(
+        &mut self,
+        at: HookPoint,
+        tokens: &dyn TokenView,
+        x: Tensor<3>,
+    ) -> Result<Tensor<3>, ResidualError> {
         let edits = self.edits.get(&at).into_iter().flatten();
-        edits.filter(|edit| edit.strength != 0.0).fold(x, |x, edit| match Choice::of(edit.tokens, batch) {
+        let edits = edits.filter(|edit| edit.strength != 0.0);
+        Ok(edits.fold(x, |x, edit| match Choice::of(edit.tokens, tokens) {
             Choice::None => x,
-            Choice::Some => edit.map.apply(x, edit.strength, Some(batch.chosen(edit.tokens))),
+            Choice::Some => edit.map.apply(x, edit.strength, Some(tokens.chosen(edit.tokens))),
             Choice::All => edit.map.apply(x, edit.strength, None),
-        })
+        }))
     }
 }
 
@@ -132,11 +163,11 @@ enum Choice {
 }
 
 impl Choice {
-    fn of(set: TokenSet, batch: &Batch) -> Self {
-        let chosen = |row| (0..batch.tokens()).filter(move |&token| set.contains(batch.kind(row, token)));
-        match (0..batch.rows()).flat_map(chosen).count() {
+    fn of(set: TokenSet, view: &dyn TokenView) -> Self {
+        let chosen = |row| (0..view.tokens()).filter(move |&token| set.contains(view.kind(row, token)));
+        match (0..view.rows()).flat_map(chosen).count() {
             0 => Choice::None,
-            count if count == batch.rows() * batch.tokens() => Choice::All,
+            count if count == view.rows() * view.tokens() => Choice::All,
             _ => Choice::Some,
         }
     }

@@ -14,12 +14,16 @@
 //! that. What is large is subtracted first: coordinates are read from `x - mean` and `x - center`. Nothing
 //! is read back from the device.
 //!
+//! [`Patches`] replace the activations of single tokens by given ones.
+//!
 //! This crate holds the only way from a matrix to a tensor.
 #![deny(missing_docs)]
 
 mod device;
 mod error;
 mod intervention;
+mod patch;
 
 pub use error::HookError;
 pub use intervention::{Edit, Intervention};
+pub use patch::{Patch, Patches};

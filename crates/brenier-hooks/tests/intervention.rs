@@ -215,7 +215,7 @@ fn every_map_acts_as_in_f64_on_the_chosen_tokens_alone() {
             for tokens in SETS {
                 for strength in [1.0, 0.5, -1.0] {
                     let mut tap = Intervention::new(&spec, &[edit(&map, strength, tokens)]).unwrap();
-                    let y = numbers(tap.visit(AT, &batch, tensor(&batch, &x, DType::F32)));
+                    let y = numbers(tap.visit(AT, &batch, tensor(&batch, &x, DType::F32)).unwrap());
                     check(&map, strength, tokens, &batch, &x, &y, f64::from(f32::EPSILON));
                 }
             }
@@ -230,7 +230,7 @@ fn a_decoded_token_is_edited_only_where_generated_ones_are() {
     for map in maps(5) {
         for tokens in SETS {
             let mut tap = Intervention::new(&spec, &[edit(&map, 1.0, tokens)]).unwrap();
-            let y = numbers(tap.visit(AT, &step, tensor(&step, &x, DType::F32)));
+            let y = numbers(tap.visit(AT, &step, tensor(&step, &x, DType::F32)).unwrap());
             check(&map, 1.0, tokens, &step, &x, &y, f64::from(f32::EPSILON));
         }
     }
@@ -242,7 +242,7 @@ fn an_f64_model_is_edited_in_f64() {
     let x = activations(&batch, 6);
     for map in maps(6) {
         let mut tap = Intervention::new(&spec, &[edit(&map, 1.0, TokenSet::Prompt)]).unwrap();
-        let y = tap.visit(AT, &batch, tensor(&batch, &x, DType::F64));
+        let y = tap.visit(AT, &batch, tensor(&batch, &x, DType::F64)).unwrap();
         assert_eq!(y.dtype(), DType::F64);
         check(&map, 1.0, TokenSet::Prompt, &batch, &x, &numbers(y), f64::EPSILON);
     }
@@ -256,10 +256,10 @@ fn a_narrow_model_is_edited_in_f32_and_rounded_once() {
         let x: Vec<f32> = narrow.clone().into_data().iter::<f32>().collect();
         for map in maps(7) {
             let mut tap = Intervention::new(&spec(dtype), &[edit(&map, 1.0, TokenSet::All)]).unwrap();
-            let y = tap.visit(AT, &batch, narrow.clone());
+            let y = tap.visit(AT, &batch, narrow.clone()).unwrap();
             assert_eq!(y.dtype(), dtype);
             let mut wide = Intervention::new(&spec(DType::F32), &[edit(&map, 1.0, TokenSet::All)]).unwrap();
-            let expected = numbers(wide.visit(AT, &batch, tensor(&batch, &x, DType::F32)));
+            let expected = numbers(wide.visit(AT, &batch, tensor(&batch, &x, DType::F32)).unwrap());
             for (found, expected) in numbers(y).into_iter().zip(expected) {
                 // Half a unit in the last place of the narrow type, whose eps is a whole one.
                 let held = found.is_nan() && expected.is_nan()
@@ -280,8 +280,8 @@ fn off_is_bit_identical_and_costs_nothing() {
         let mut off = Intervention::new(&spec, &[edit(&map, 0.0, TokenSet::All)]).unwrap();
         let mut none = Intervention::new(&spec, &[]).unwrap();
         assert!(!off.wants(AT) && !none.wants(AT));
-        assert_eq!(bits(off.visit(AT, &batch, tensor(&batch, &x, DType::F32))), plain);
-        assert_eq!(bits(none.visit(AT, &batch, tensor(&batch, &x, DType::F32))), plain);
+        assert_eq!(bits(off.visit(AT, &batch, tensor(&batch, &x, DType::F32)).unwrap()), plain);
+        assert_eq!(bits(none.visit(AT, &batch, tensor(&batch, &x, DType::F32)).unwrap()), plain);
     }
 }
 
@@ -292,7 +292,7 @@ fn a_strength_set_later_is_the_strength_from_the_start() {
     let map = &maps(9)[3];
     let mut tap = Intervention::new(&spec, &[edit(map, 1.0, TokenSet::Last)]).unwrap();
     tap.set_strength(0.25).unwrap();
-    let y = numbers(tap.visit(AT, &batch, tensor(&batch, &x, DType::F32)));
+    let y = numbers(tap.visit(AT, &batch, tensor(&batch, &x, DType::F32)).unwrap());
     check(map, 0.25, TokenSet::Last, &batch, &x, &y, f64::from(f32::EPSILON));
     tap.set_strength(0.0).unwrap();
     assert!(!tap.wants(AT));
@@ -318,11 +318,14 @@ fn edits_act_at_their_own_place_and_in_their_own_order() {
     assert_eq!(tap.last_layer(), None);
     let x = vec![3.0; batch.rows() * batch.tokens() * HIDDEN];
     let first = |x: Tensor<3>| numbers(x).into_iter().step_by(HIDDEN).collect::<Vec<_>>();
-    let y = first(tap.visit(AT, &batch, tensor(&batch, &x, DType::F32)));
+    let y = first(tap.visit(AT, &batch, tensor(&batch, &x, DType::F32)).unwrap());
     assert_eq!(y, [6.0, 7.0, 6.0, 6.0, 3.0, 3.0, 6.0, 7.0, 3.0, 6.0, 6.0, 7.0]);
-    let y = first(tap.visit(elsewhere, &batch, tensor(&batch, &x, DType::F32)));
+    let y = first(tap.visit(elsewhere, &batch, tensor(&batch, &x, DType::F32)).unwrap());
     assert_eq!(y, [4.0, 4.0, 4.0, 4.0, 3.0, 3.0, 4.0, 4.0, 3.0, 4.0, 4.0, 4.0]);
-    assert_eq!(first(tap.visit(HookPoint::resid_post(0), &batch, tensor(&batch, &x, DType::F32))), [3.0; 12]);
+    assert_eq!(
+        first(tap.visit(HookPoint::resid_post(0), &batch, tensor(&batch, &x, DType::F32)).unwrap()),
+        [3.0; 12]
+    );
 }
 
 #[test]
@@ -336,7 +339,7 @@ fn bounds_that_f32_cannot_hold_still_part_the_f32_numbers_exactly() {
         let mut tap = Intervention::new(&spec, &[edit(&map, 1.0, TokenSet::All)]).unwrap();
         let (l, h) = (lo.max(-1e30) as f32, hi.min(1e30) as f32);
         let x = [l.next_down(), l, l.next_up(), h.next_down(), h, h.next_up()];
-        let y = numbers(tap.visit(AT, &batch, tensor(&batch, &x, DType::F32)));
+        let y = numbers(tap.visit(AT, &batch, tensor(&batch, &x, DType::F32)).unwrap());
         let expected = x.map(|x| if lo < f64::from(x) && f64::from(x) < hi { 0.0 } else { f64::from(x) });
         assert_eq!(y, expected, "{lo} {hi}");
     }
@@ -364,10 +367,18 @@ fn a_shut_gate_keeps_every_bit_and_extreme_odds_are_sound() {
         let gated = map.clone().with_gate(Gate { threshold, ..gate.clone() }).unwrap();
         let mut tap = Intervention::new(&spec, &[edit(&gated, 1.0, TokenSet::All)]).unwrap();
         let mut open = Intervention::new(&spec, &[edit(&map, 1.0, TokenSet::All)]).unwrap();
-        let y: Vec<f32> =
-            tap.visit(AT, &batch, tensor(&batch, &x, DType::F32)).into_data().iter::<f32>().collect();
-        let all: Vec<f32> =
-            open.visit(AT, &batch, tensor(&batch, &x, DType::F32)).into_data().iter::<f32>().collect();
+        let y: Vec<f32> = tap
+            .visit(AT, &batch, tensor(&batch, &x, DType::F32))
+            .unwrap()
+            .into_data()
+            .iter::<f32>()
+            .collect();
+        let all: Vec<f32> = open
+            .visit(AT, &batch, tensor(&batch, &x, DType::F32))
+            .unwrap()
+            .into_data()
+            .iter::<f32>()
+            .collect();
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&y[..HIDDEN]), bits(&x[..HIDDEN]));
         assert_eq!(bits(&y[HIDDEN..]), bits(&all[HIDDEN..]));

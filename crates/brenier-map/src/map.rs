@@ -32,6 +32,27 @@ impl RowMap {
         Ok(Self { affine, gate: None })
     }
 
+    /// The map `x + vector`: a plain steering vector.
+    ///
+    /// ```
+    /// use brenier_map::RowMap;
+    /// use faer::mat;
+    ///
+    /// let mut rows = mat![[1.0, 2.0], [3.0, 4.0]];
+    /// RowMap::shift(vec![10.0, -1.0])?.apply_rows(rows.as_mut(), 0.5)?;
+    /// assert_eq!(rows, mat![[6.0, 1.5], [8.0, 3.5]]);
+    /// assert!(RowMap::shift(vec![]).is_err() && RowMap::shift(vec![f64::NAN]).is_err());
+    /// # Ok::<(), brenier_map::MapError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A vector without entries, or with one that is not finite.
+    pub fn shift(vector: Vec<f64>) -> Result<Self, MapError> {
+        let d = vector.len();
+        let (u, v) = (Mat::zeros(d, 0), Mat::zeros(d, 0));
+        Self::new(Affine::LowRank(LowRank { scale: 1.0, mean: vec![0.0; d], offset: vector, u, v }))
+    }
+
     /// The same map with this gate, which replaces any other.
     ///
     /// # Errors

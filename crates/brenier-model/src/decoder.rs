@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Site, Spec, Tap};
+use brenier_residual::{Batch, KvCache, ResidualError, ResidualModel, Site, Spec, Tap};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
@@ -16,8 +16,8 @@ use crate::layers::{Embedding, FusedGateUp, GateUp, Linear, Mlp, RmsNorm, Separa
 use crate::rope::Frequencies;
 use crate::weights::{Fresh, Parameters};
 
-/// A decoder-only transformer, made of the parts that its [architecture](crate::Architecture) has. Its module tree has the names of Hugging Face checkpoints:
-/// `model.layers.0.self_attn.q_proj.weight`.
+/// A decoder-only transformer, made of the parts that its [architecture](crate::Architecture) has. Its module tree has
+/// the names of Hugging Face checkpoints: `model.layers.0.self_attn.q_proj.weight`.
 ///
 /// Gradients flow through [`embed`](ResidualModel::embed), [`blocks`](ResidualModel::blocks) and
 /// [`unembed`](ResidualModel::unembed) on a device with autodiff.
@@ -217,7 +217,7 @@ impl ResidualModel for Decoder {
             if found != batch.past() {
                 return Err(ResidualError::CacheLength { expected: batch.past(), found });
             }
-            x = block.forward(layer, x, &step, cache.as_deref_mut(), batch, tap);
+            x = block.forward(layer, x, &step, cache.as_deref_mut(), batch, tap)?;
         }
         Ok(x)
     }
@@ -265,13 +265,12 @@ impl Block {
         cache: Option<&mut KvCache>,
         batch: &Batch,
         tap: &mut dyn Tap,
-    ) -> Tensor<3> {
+    ) -> Result<Tensor<3>, ResidualError> {
         let mut see = |site: Site, x: Tensor<3>| {
             // Layers are fewer than u16::MAX: `Config::check`.
-            let at = HookPoint { layer: layer as u16, site };
-            if tap.wants(at) { tap.visit(at, batch, x) } else { x }
+            tap.see(site.at(layer as u16), batch, x)
         };
-        let x = see(Site::ResidPre, x);
+        let x = see(Site::ResidPre, x)?;
         let normed = |norm: Option<&RmsNorm>, x: Tensor<3>| match norm {
             Some(norm) => norm.forward(x),
             None => x,
@@ -283,10 +282,10 @@ impl Block {
         };
         let attention = normed(self.input_layernorm.as_ref(), x.clone());
         let attention = normed(after_attention, self.self_attn.forward(layer, attention, step, cache));
-        let x = x + see(Site::AttnOut, attention);
-        let x = see(Site::ResidMid, x);
+        let x = x + see(Site::AttnOut, attention)?;
+        let x = see(Site::ResidMid, x)?;
         let mlp = self.mlp.forward(normed(before_mlp, x.clone()));
-        let x = x + see(Site::MlpOut, normed(self.post_feedforward_layernorm.as_ref(), mlp));
+        let x = x + see(Site::MlpOut, normed(self.post_feedforward_layernorm.as_ref(), mlp))?;
         see(Site::ResidPost, x)
     }
 }

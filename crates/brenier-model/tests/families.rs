@@ -7,7 +7,7 @@ mod edited;
 use std::collections::BTreeMap;
 
 use brenier_model::{Activation, Architecture, Config, Decoder, LanguageModel, RopeScaling, Window};
-use brenier_residual::{Batch, HookPoint, Row, Site, Tap};
+use brenier_residual::{Batch, HookPoint, ResidualError, Row, Site, Tap, TokenView};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use edited::{Model, floats, golden, logits};
@@ -32,9 +32,9 @@ impl Tap for Keep {
     fn wants(&self, _: HookPoint) -> bool {
         true
     }
-    fn visit(&mut self, at: HookPoint, _: &Batch, x: Tensor<3>) -> Tensor<3> {
+    fn visit(&mut self, at: HookPoint, _: &dyn TokenView, x: Tensor<3>) -> Result<Tensor<3>, ResidualError> {
         self.0.insert(at, x.clone());
-        x
+        Ok(x)
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use brenier_model::{
     Decoder, Event, Finish, GenerateOptions, LanguageModel, ModelError, generate, generate_with,
 };
-use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Row, Site, Tap};
+use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Row, Site, Tap, TokenView};
 use burn::tensor::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 
@@ -101,9 +101,9 @@ impl Tap for Keep {
     fn wants(&self, _: HookPoint) -> bool {
         true
     }
-    fn visit(&mut self, at: HookPoint, _: &Batch, x: Tensor<3>) -> Tensor<3> {
+    fn visit(&mut self, at: HookPoint, _: &dyn TokenView, x: Tensor<3>) -> Result<Tensor<3>, ResidualError> {
         self.0.insert(at, x.clone());
-        x
+        Ok(x)
     }
     fn last_layer(&self) -> Option<u16> {
         self.1

@@ -229,6 +229,24 @@ impl Batch {
         }
     }
 
+    /// Two steps in place of this one: the first `columns` columns, and then the others. Unlike a step read in
+    /// [pieces](Self::columns), the first of the two knows nothing of the second.
+    ///
+    /// # Panics
+    /// More columns than this step has.
+    #[must_use]
+    pub fn split(&self, columns: usize) -> (Self, Self) {
+        let at = |row: usize| {
+            let Range { start, end } = self.spans[row];
+            (self.past + columns).saturating_sub(self.padding[row]).clamp(start, end)
+        };
+        let spans = |span: &dyn Fn(usize) -> Range<usize>| (0..self.rows()).map(span).collect();
+        let first = Self { spans: spans(&|row| self.spans[row].start..at(row)), ..self.columns(0..columns) };
+        let second =
+            Self { spans: spans(&|row| at(row)..self.spans[row].end), ..self.columns(columns..self.tokens) };
+        (first, second)
+    }
+
     /// The rows of another step below those of this one. Whichever has read fewer columns is padded on the left; pair
     /// it with [`KvCache::append_rows`](crate::KvCache::append_rows).
     ///
@@ -378,7 +396,12 @@ impl Batch {
     /// An id outside the vocabulary, or a row longer than the context.
     pub fn check(&self, spec: &Spec) -> Result<(), ResidualError> {
         for row in 0..self.rows() {
-            let tokens = self.past + self.tokens - self.padding[row];
+            let columns = self.past + self.tokens;
+            if columns <= self.padding[row] {
+                // A row of which this piece reads nothing yet.
+                continue;
+            }
+            let tokens = columns - self.padding[row];
             let ids = (0..self.tokens).map(|token| (self.position(row, token), self.id(row, token)));
             spec.check(tokens, 0, ids).map_err(|error| error.in_row(row))?;
         }
@@ -434,6 +457,11 @@ mod tests {
         assert_eq!((first.span(0), second.span(0), second.span(1)), (0..4, 0..4, 0..2));
         assert_eq!(second.next(&[9, 9]).unwrap().select_rows(&[1]).span(0), 2..3);
 
+        let (start, rest) = batch.split(3);
+        assert_eq!([start.span(0), start.span(1), rest.span(0), rest.span(1)], [0..3, 0..1, 3..4, 1..2]);
+        assert_eq!([first.span(0), second.span(1)], [0..4, 0..2], "pieces are parts of one step");
+        assert_eq!((rest.past(), kinds(&start, 1)), (3, vec![Padding, Padding, Prompt]));
+
         let other = Batch::new(&[Row::prompt(&[5])], &Device::flex()).unwrap();
         assert!(first.append_rows(&second).is_err());
         let joined = second.append_rows(&other).unwrap();
@@ -484,6 +512,9 @@ mod tests {
         assert_eq!(spec.check_ids(&[1; 3], 1), Err(long));
         let unknown = ResidualError::UnknownId { token: 1, id: 9, vocab: 9 };
         assert_eq!(spec.check_ids(&[8, 9], 0), Err(unknown.clone()));
+        // Of a row that is longer than a piece, some pieces hold nothing.
+        let batch = Batch::new(&[Row::prompt(&[1; 3]), Row::prompt(&[8])], &spec.device).unwrap();
+        assert_eq!(batch.columns(0..2).check(&spec), Ok(()));
         // Positions count without the padding.
         let batch = Batch::new(&[Row::prompt(&[1; 3]), Row::prompt(&[8, 9])], &spec.device).unwrap();
         assert_eq!(batch.check(&spec), Err(unknown.in_row(1)));

@@ -1,5 +1,11 @@
 //! What can be wrong with a batch or with a name.
 
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::HookPoint;
+
 /// Errors of the seam. Each says what was expected and what was found.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -92,6 +98,22 @@ pub enum ResidualError {
         /// The name as given.
         name: String,
     },
+    /// A layer that the model does not have.
+    #[error("{at}: the model has {layers} layers, counted from 0")]
+    LayerOutside {
+        /// The place asked for.
+        at: HookPoint,
+        /// Number of layers of the model.
+        layers: u16,
+    },
+    /// A tap that failed.
+    #[error("{at}: {source}")]
+    Tap {
+        /// Where it failed.
+        at: HookPoint,
+        /// What it said.
+        source: TapError,
+    },
     /// Numbers that could not be read back from the device.
     #[error("cannot read from the device: {reason}")]
     Device {
@@ -113,14 +135,61 @@ pub enum ResidualError {
 }
 
 impl ResidualError {
+    /// The failure of a tap at a place.
+    ///
+    /// ```
+    /// use brenier_residual::{HookPoint, ResidualError};
+    ///
+    /// let error = ResidualError::tap(HookPoint::resid_post(2), std::fmt::Error);
+    /// let ResidualError::Tap { source, .. } = error else { unreachable!() };
+    /// assert!(source.get().is::<std::fmt::Error>());
+    /// ```
+    pub fn tap(at: HookPoint, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Tap { at, source: TapError(error.into().into()) }
+    }
+
     pub(crate) fn device(error: &dyn std::fmt::Display) -> Self {
         Self::Device { reason: error.to_string().split_whitespace().collect::<Vec<_>>().join(" ") }
     }
-}
 
-impl ResidualError {
     pub(crate) fn in_row(self, row: usize) -> Self {
         Self::Row { row, source: Box::new(self) }
+    }
+}
+
+/// The error of a tap, whatever its type. Two are equal if their texts are.
+#[derive(Clone)]
+pub struct TapError(Arc<dyn Error + Send + Sync>);
+
+impl TapError {
+    /// The error itself, to be downcast.
+    #[must_use]
+    pub fn get(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.0
+    }
+}
+
+impl fmt::Debug for TapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for TapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for TapError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl PartialEq for TapError {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::ResidualError;
 
 /// A place in a decoder block. The order is the order in which a block computes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Site {
     /// The residual stream as it enters the block.
     ResidPre,
@@ -34,6 +35,24 @@ impl Site {
             Site::MlpOut => "mlp_out",
             Site::ResidPost => "resid_post",
         }
+    }
+
+    /// This site of a block.
+    #[must_use]
+    pub fn at(self, layer: u16) -> HookPoint {
+        HookPoint { layer, site: self }
+    }
+
+    /// This site of every block of a model of `layers` blocks, in their order.
+    ///
+    /// ```
+    /// use brenier_residual::{HookPoint, Site};
+    ///
+    /// let points: Vec<HookPoint> = Site::ResidMid.all_layers(2).collect();
+    /// assert_eq!(points, [HookPoint::resid_mid(0), HookPoint::resid_mid(1)]);
+    /// ```
+    pub fn all_layers(self, layers: u16) -> impl Iterator<Item = HookPoint> {
+        (0..layers).map(move |layer| self.at(layer))
     }
 }
 
@@ -72,10 +91,39 @@ pub struct HookPoint {
 }
 
 impl HookPoint {
-    /// The stream as it leaves block `layer`.
+    /// The residual stream as it enters block `layer`.
+    #[must_use]
+    pub fn resid_pre(layer: u16) -> Self {
+        Site::ResidPre.at(layer)
+    }
+
+    /// What attention adds to the stream in block `layer`.
+    #[must_use]
+    pub fn attn_out(layer: u16) -> Self {
+        Site::AttnOut.at(layer)
+    }
+
+    /// The residual stream between attention and the feed-forward part of block `layer`.
+    #[must_use]
+    pub fn resid_mid(layer: u16) -> Self {
+        Site::ResidMid.at(layer)
+    }
+
+    /// What the feed-forward part adds to the stream in block `layer`.
+    #[must_use]
+    pub fn mlp_out(layer: u16) -> Self {
+        Site::MlpOut.at(layer)
+    }
+
+    /// The residual stream as it leaves block `layer`, before any final norm.
     #[must_use]
     pub fn resid_post(layer: u16) -> Self {
-        Self { layer, site: Site::ResidPost }
+        Site::ResidPost.at(layer)
+    }
+
+    /// Every place of a model of `layers` blocks, in the order of computation.
+    pub fn all(layers: u16) -> impl Iterator<Item = Self> {
+        (0..layers).flat_map(|layer| Site::ALL.into_iter().map(move |site| site.at(layer)))
     }
 }
 
@@ -110,6 +158,23 @@ mod tests {
             let at = HookPoint { layer: 41, site };
             assert_eq!(at.to_string().parse::<HookPoint>(), Ok(at));
         }
+    }
+
+    #[test]
+    fn constructors_name_their_own_site_and_all_places_are_in_order() {
+        let of: [fn(u16) -> HookPoint; 5] = [
+            HookPoint::resid_pre,
+            HookPoint::attn_out,
+            HookPoint::resid_mid,
+            HookPoint::mlp_out,
+            HookPoint::resid_post,
+        ];
+        let all: Vec<HookPoint> = HookPoint::all(2).collect();
+        assert_eq!(all, (0..2).flat_map(|layer| of.map(|of| of(layer))).collect::<Vec<_>>());
+        assert!(all.is_sorted());
+        let names: Vec<String> = of.map(|of| of(7).to_string()).into();
+        let expected = ["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"];
+        assert_eq!(names, expected.map(|site| format!("blocks.7.hook_{site}")));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use burn::tensor::{Bool, DType, Tensor};
 
-use crate::{Batch, HookPoint, ResidualError, ResidualModel, Row, Tap};
+use crate::{Batch, HookPoint, ResidualError, ResidualModel, Row, Tap, TokenView};
 
 /// A forward pass whose values are not finite: the dtype that it ran in, and the first place where that shows.
 ///
@@ -155,14 +155,19 @@ impl Tap for Finder<'_> {
         true
     }
 
-    fn visit(&mut self, at: HookPoint, batch: &Batch, x: Tensor<3>) -> Tensor<3> {
+    fn visit(
+        &mut self,
+        at: HookPoint,
+        tokens: &dyn TokenView,
+        x: Tensor<3>,
+    ) -> Result<Tensor<3>, ResidualError> {
         self.note(Place::Hook(at), &x, None);
         if !self.tap.wants(at) {
-            return x;
+            return Ok(x);
         }
-        let y = self.tap.visit(at, batch, x.clone());
+        let y = self.tap.visit(at, tokens, x.clone())?;
         self.note(Place::Hook(at), &y, Some(x));
-        y
+        Ok(y)
     }
 }
 

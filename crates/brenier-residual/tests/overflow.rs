@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use brenier_residual::{
     Batch, Cause, HookPoint, KvCache, Origin, Overflow, Place, ResidualError, ResidualModel, Row, Site, Spec,
-    Tap,
+    Tap, TokenView,
 };
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
@@ -59,10 +59,10 @@ impl ResidualModel for Chain {
         for layer in layers {
             for site in [Site::ResidPre, Site::MlpOut, Site::ResidPost] {
                 let at = HookPoint { layer, site };
-                let mut see = |x| if tap.wants(at) { tap.visit(at, batch, x) } else { x };
+                let mut see = |x| if tap.wants(at) { tap.visit(at, batch, x) } else { Ok(x) };
                 x = match site {
-                    Site::MlpOut => x.clone() + see(x * self.mlp[usize::from(layer)]),
-                    _ => see(x),
+                    Site::MlpOut => x.clone() + see(x * self.mlp[usize::from(layer)])?,
+                    _ => see(x)?,
                 };
             }
         }
@@ -82,8 +82,8 @@ impl Tap for Times {
         at == HookPoint::resid_post(0)
     }
 
-    fn visit(&mut self, _: HookPoint, _: &Batch, x: Tensor<3>) -> Tensor<3> {
-        x * self.0
+    fn visit(&mut self, _: HookPoint, _: &dyn TokenView, x: Tensor<3>) -> Result<Tensor<3>, ResidualError> {
+        Ok(x * self.0)
     }
 }
 

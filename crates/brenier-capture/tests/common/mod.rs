@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Site, Spec, Tap};
+use brenier_residual::{Batch, HookPoint, KvCache, ResidualError, ResidualModel, Site, Spec, Tap, TokenView};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 pub const HIDDEN: usize = 3;
@@ -71,7 +71,7 @@ impl ResidualModel for Counter {
             x = Tensor::from_data(TensorData::new(values, [rows, tokens, HIDDEN]), &self.spec.device);
             let at = HookPoint { layer, site: Site::ResidPost };
             if tap.wants(at) {
-                x = tap.visit(at, batch, x);
+                x = tap.visit(at, batch, x)?;
             }
         }
         Ok(x)
@@ -92,11 +92,11 @@ impl Tap for Add {
         at == HookPoint::resid_post(self.0)
     }
 
-    fn visit(&mut self, _: HookPoint, _: &Batch, x: Tensor<3>) -> Tensor<3> {
+    fn visit(&mut self, _: HookPoint, _: &dyn TokenView, x: Tensor<3>) -> Result<Tensor<3>, ResidualError> {
         let [rows, tokens, _] = x.dims();
         let mut edit = vec![0.0; rows * tokens * HIDDEN];
         edit.iter_mut().step_by(HIDDEN).for_each(|value| *value = self.1);
         let edit = Tensor::from_data(TensorData::new(edit, [rows, tokens, HIDDEN]), &x.device());
-        x + edit
+        Ok(x + edit)
     }
 }

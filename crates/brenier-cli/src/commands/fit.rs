@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
-use brenier::capture::{ActivationFile, Comparison, Fact, Provenance, common_tensors, compare};
+use brenier::capture::{ActivationFile, Comparison, Fact, Provenance, RowMatrix, compare};
 use brenier::eval::{MapRecord, Policy, places};
 use brenier::map::{MapEntry, MapFile};
-use brenier::model::sha256_file;
 use brenier::residual::HookPoint;
-use brenier::transport::{Certificate, fit, select_components};
+use brenier::transport::{Certificate, MomentsFile, fit, fit_moments, select_components};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, json};
 
 use crate::args::{Common, Fit};
 use crate::console::Console;
+use crate::data::{self, Data, hash};
 use crate::failure::usage_error;
 use crate::fit_args::Components;
 use crate::input::{check_out, shown};
@@ -28,39 +28,51 @@ pub fn run(args: &Fit, common: &Common, console: &Console) -> anyhow::Result<()>
     let mut options = args.options.options(common.seed);
     options.check()?;
     let chooses = args.options.components == Components::Auto && args.method.uses_components();
-    let (source, target) = (ActivationFile::open(&args.source)?, ActivationFile::open(&args.target)?);
+    let (source, target) = (Data::open(&args.source)?, Data::open(&args.target)?);
     let held_out = match (&args.source_val, &args.target_val) {
-        (Some(source), Some(target)) => Some((ActivationFile::open(source)?, ActivationFile::open(target)?)),
+        (Some(source), Some(target)) => Some((Data::open(source)?, Data::open(target)?)),
         _ => None,
     };
-    let common = common_tensors(&source, &target)?;
-    let left_out = left_out(&common, [&source, &target]);
-    let names = chosen(args, &source, common)?;
+    let sides = Sides::of(&source, &target, &held_out, chooses)?;
+    let names = data::common(&source, &target)?;
+    let left_out = left_out(&names, [&source, &target]);
+    let names = chosen(args, &source, names)?;
     let made = made(args, [&source, &target], &held_out, console)?;
     let places = places_of(args, &names, &made.agreed, console);
 
     let bar = console.bar("fitting", names.len());
     let mut file = MapFile { entries: BTreeMap::new(), metadata: hashes(args)? };
+    for (side, data) in [("source", &source), ("target", &target)] {
+        if let Some(maps) = data.provenance().get(Fact::Intervention) {
+            file.metadata.insert(format!("{side}.intervention"), maps.to_owned());
+        }
+    }
     let (mut certificates, mut selections) = (Vec::new(), BTreeMap::new());
     for name in names {
-        let (s, t) = (source.rows(&name)?.to_f64(), target.rows(&name)?.to_f64());
-        let val = match &held_out {
-            Some((source, target)) => Some((source.rows(&name)?.to_f64(), target.rows(&name)?.to_f64())),
-            None => None,
-        };
-        let val = val.as_ref().map(|(s, t)| (s.as_ref(), t.as_ref()));
         let place = || format!("tensor `{name}` of {} and {}", args.source.display(), args.target.display());
-        if chooses {
-            let folds = args.options.folds;
-            let rank = (s.nrows() + t.nrows()).saturating_sub(1) * folds.saturating_sub(1) / folds.max(1);
-            let most = rank.min(s.ncols()).max(1);
-            let candidates: Vec<usize> = CANDIDATES.into_iter().filter(|&k| k <= most).collect();
-            let selection = select_components(s.as_ref(), t.as_ref(), &candidates, &options, folds)
-                .with_context(place)?;
-            options.components = selection.components;
-            selections.insert(name.clone(), selection);
-        }
-        let fitted = fit(args.method, s.as_ref(), t.as_ref(), &options, val).with_context(place)?;
+        let fitted = match &sides {
+            Sides::Moments([source, target]) => {
+                fit_moments(args.method, &source.entries[&name], &target.entries[&name], &options)
+                    .with_context(place)?
+            }
+            Sides::Rows { train, held_out } => {
+                let [s, t] = rows(*train, &name)?;
+                let val = held_out.map(|held_out| rows(held_out, &name)).transpose()?;
+                let val = val.as_ref().map(|[s, t]| (s.as_ref(), t.as_ref()));
+                if chooses {
+                    let folds = args.options.folds;
+                    let rank =
+                        (s.nrows() + t.nrows()).saturating_sub(1) * folds.saturating_sub(1) / folds.max(1);
+                    let most = rank.min(s.ncols()).max(1);
+                    let candidates: Vec<usize> = CANDIDATES.into_iter().filter(|&k| k <= most).collect();
+                    let selection = select_components(s.as_ref(), t.as_ref(), &candidates, &options, folds)
+                        .with_context(place)?;
+                    options.components = selection.components;
+                    selections.insert(name.clone(), selection);
+                }
+                fit(args.method, s.as_ref(), t.as_ref(), &options, val).with_context(place)?
+            }
+        };
         let certificate = serde_json::to_value(&fitted.certificate).context("certificate")?;
         let entry = MapEntry { map: fitted.map, certificate, method: fitted.method.to_string() };
         let at = places.clone().unwrap_or_else(|| vec![name.clone()]);
@@ -103,8 +115,57 @@ pub fn run(args: &Fit, common: &Common, console: &Console) -> anyhow::Result<()>
     Ok(())
 }
 
+/// What a fit is made from: rows and, where there are some, rows held out; or moments.
+enum Sides<'a> {
+    Rows { train: [&'a ActivationFile; 2], held_out: Option<[&'a ActivationFile; 2]> },
+    Moments([&'a MomentsFile; 2]),
+}
+
+impl<'a> Sides<'a> {
+    fn of(
+        source: &'a Data,
+        target: &'a Data,
+        held_out: &'a Option<(Data, Data)>,
+        chooses: bool,
+    ) -> anyhow::Result<Self> {
+        let mut rows = Vec::new();
+        let mut moments = Vec::new();
+        let given = held_out.iter().flat_map(|(source, target)| [source, target]);
+        for data in [source, target].into_iter().chain(given) {
+            match data {
+                Data::Rows(file) => rows.push(file),
+                Data::Moments { file, .. } => moments.push(file),
+            }
+        }
+        match (rows.as_slice(), moments.as_slice()) {
+            (&[source, target], []) => Ok(Self::Rows { train: [source, target], held_out: None }),
+            (&[source, target, source_val, target_val], []) => {
+                Ok(Self::Rows { train: [source, target], held_out: Some([source_val, target_val]) })
+            }
+            (_, _) if held_out.is_some() => Err(usage_error(
+                "--source-val and --target-val need rows everywhere, not moments; leave them out",
+            )),
+            (&[], &[source, target]) if !chooses => Ok(Self::Moments([source, target])),
+            (&[], _) => Err(usage_error("--components auto needs rows, not moments; give a number")),
+            _ => Err(usage_error(format!(
+                "{} holds {} and {} {}: expected both to hold rows, or both moments",
+                shown(source.path()),
+                source.kind(),
+                shown(target.path()),
+                target.kind()
+            ))),
+        }
+    }
+}
+
+/// The rows of a tensor in both files, in f64.
+fn rows(files: [&ActivationFile; 2], name: &str) -> anyhow::Result<[RowMatrix<f64>; 2]> {
+    let [source, target] = files;
+    Ok([source.rows(name)?.to_f64(), target.rows(name)?.to_f64()])
+}
+
 /// The tensors of the chosen layers.
-fn chosen(args: &Fit, source: &ActivationFile, names: Vec<String>) -> anyhow::Result<Vec<String>> {
+fn chosen(args: &Fit, source: &Data, names: Vec<String>) -> anyhow::Result<Vec<String>> {
     if args.layers.is_all() {
         return Ok(names);
     }
@@ -131,8 +192,8 @@ fn chosen(args: &Fit, source: &ActivationFile, names: Vec<String>) -> anyhow::Re
 }
 
 /// Tensors that only one of the files has.
-fn left_out(common: &[String], files: [&ActivationFile; 2]) -> Vec<String> {
-    let names = files.into_iter().flat_map(ActivationFile::names);
+fn left_out(common: &[String], files: [&Data; 2]) -> Vec<String> {
+    let names = files.into_iter().flat_map(Data::names);
     names.filter(|name| !common.contains(name)).cloned().collect()
 }
 
@@ -140,14 +201,14 @@ fn left_out(common: &[String], files: [&ActivationFile; 2]) -> Vec<String> {
 /// only some of the files state.
 fn made(
     args: &Fit,
-    train: [&ActivationFile; 2],
-    held_out: &Option<(ActivationFile, ActivationFile)>,
+    train: [&Data; 2],
+    held_out: &Option<(Data, Data)>,
     console: &Console,
 ) -> anyhow::Result<Comparison> {
     let files: Vec<(String, Provenance)> = train
         .into_iter()
         .chain(held_out.iter().flat_map(|(source, target)| [source, target]))
-        .map(|file| (shown(file.path()), file.provenance()))
+        .map(|data| (shown(data.path()), data.provenance()))
         .collect();
     let found = compare(&files.iter().map(|(name, made)| (name.as_str(), made)).collect::<Vec<_>>());
     if !args.allow_mismatch {
@@ -197,7 +258,6 @@ fn places_of(args: &Fit, names: &[String], made: &Provenance, console: &Console)
 
 /// What was fitted, by hash.
 fn hashes(args: &Fit) -> anyhow::Result<BTreeMap<String, String>> {
-    let hash = |path: &Path| sha256_file(path);
     let mut metadata = BTreeMap::from([
         ("source.sha256".to_owned(), hash(&args.source)?),
         ("target.sha256".to_owned(), hash(&args.target)?),

@@ -6,5 +6,6 @@ pub mod demo;
 pub mod fit;
 pub mod generate;
 pub mod inspect;
+pub mod merge;
 pub mod score;
 pub mod study;

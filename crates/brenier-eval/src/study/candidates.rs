@@ -39,7 +39,7 @@ fn rows_of(activations: &Activations, layer: u16) -> Result<Mat<f64>, EvalError>
         expected: "layers of the model".to_owned(),
         found: name,
     })?;
-    Ok(rows.to_f64())
+    Ok(Mat::from(&rows.to_f64()))
 }
 
 impl Run<'_> {
@@ -50,6 +50,7 @@ impl Run<'_> {
             logits: false,
             position: Position::Last,
             batch: self.options.batch,
+            ..Request::default()
         };
         let (source, target) = (&self.prepared.source, &self.prepared.target);
         let splits = [&source.train, &target.train, &source.val, &target.val];

@@ -165,8 +165,8 @@ impl ResidualModel for Town {
                 }
                 // Attention and feed-forward add nothing.
                 match site {
-                    Site::AttnOut | Site::MlpOut => x = x.clone() + tap.visit(at, batch, x.zeros_like()),
-                    _ => x = tap.visit(at, batch, x),
+                    Site::AttnOut | Site::MlpOut => x = x.clone() + tap.visit(at, batch, x.zeros_like())?,
+                    _ => x = tap.visit(at, batch, x)?,
                 }
             }
         }

@@ -15,6 +15,25 @@ const LOWEST: f64 = -1e30;
 /// Scores that exist at once: 16 MiB of f32, which allocators give out again and again without new pages.
 const AT_ONCE: usize = 1 << 22;
 
+/// Causal self-attention: `softmax(scale q k^T) v`, heads in groups that share keys and values, in some layers within a
+/// window.
+///
+/// Rotation, scores and softmax are computed at least in f32, whatever the dtype of the model: products of queries
+/// and keys of real checkpoints exceed the range of f16.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// The matrices of queries, keys and values.
+    pub qkv: Qkv,
+    /// `heads * head_dim` to `hidden`.
+    pub o_proj: Linear,
+    /// Norm of the queries, where the family has one.
+    pub q_norm: Option<RmsNorm>,
+    /// Norm of the keys, where the family has one.
+    pub k_norm: Option<RmsNorm>,
+    #[module(skip)]
+    pub(crate) settings: Settings,
+}
+
 /// Query, key and value projections of a checkpoint.
 #[derive(Module, Debug)]
 #[expect(clippy::large_enum_variant, reason = "one a layer, and burn has no modules in boxes")]

@@ -62,11 +62,15 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
         ControlFlow::Continue(())
     });
     drop(bar);
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let mut done = found.map_err(|error| prompts.locate(error))?;
     let resumed = earlier.done.len();
+    let mut done = match (found, failed) {
+        (Ok(done), _) => done,
+        (Err(_), Some(error)) => return Err(error),
+        (Err(error), None) => {
+            earlier.remove_if_empty()?;
+            return Err(prompts.locate(error));
+        }
+    };
     for (prompt, generation) in std::mem::take(&mut earlier.done) {
         done[prompt] = generation;
     }
@@ -124,9 +128,11 @@ fn fingerprint(
 
 /// The completions that an interrupted run has left, and those of this one as they come.
 struct Earlier {
-    /// None where the output is no file, or nothing is done yet.
+    /// None where the output is no file.
     journal: Option<Journal>,
     done: BTreeMap<usize, Generation>,
+    /// How many this run has added.
+    added: usize,
 }
 
 /// A line of the journal; the first is the run's fingerprint.
@@ -141,7 +147,7 @@ impl Earlier {
     /// Opens the journal of an output. That of another run is refused, or with `force` thrown away.
     fn open(out: &Path, run: String, force: bool) -> anyhow::Result<Self> {
         let Some((mut journal, lines)) = Journal::beside(out)? else {
-            return Ok(Self { journal: None, done: BTreeMap::new() });
+            return Ok(Self { journal: None, done: BTreeMap::new(), added: 0 });
         };
         let mut done = BTreeMap::new();
         match lines.split_first() {
@@ -166,13 +172,19 @@ impl Earlier {
                 journal.append(&run)?;
             }
         }
-        Ok(Self { journal: Some(journal), done })
+        Ok(Self { journal: Some(journal), done, added: 0 })
     }
 
     fn keep(&mut self, prompt: usize, generation: &Generation) -> anyhow::Result<()> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         let done = Done { prompt, tokens: generation.ids.clone(), finish: generation.finish };
-        Ok(journal.append(&serde_json::to_string(&done)?)?)
+        journal.append(&serde_json::to_string(&done)?)?;
+        self.added += 1;
+        Ok(())
+    }
+
+    fn remove_if_empty(self) -> anyhow::Result<()> {
+        if self.done.is_empty() && self.added == 0 { self.remove() } else { Ok(()) }
     }
 
     fn remove(self) -> anyhow::Result<()> {

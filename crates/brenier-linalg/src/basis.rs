@@ -1,8 +1,9 @@
-use crate::product::multiply_in_place;
-use crate::{
-    LinalgError, cholesky, gram, gram_of_stack, relative_floor, squared_norm, stack_transpose_product,
-    symmetric_eigen, symmetric_inverse_root,
-};
+use crate::decompose::{relative_floor, symmetric_eigen};
+use crate::error::LinalgError;
+use crate::norms::squared_norm;
+use crate::positive::cholesky;
+use crate::product::{gram, gram_of_stack, multiply_in_place, stack_transpose_product};
+use crate::roots::symmetric_inverse_root;
 use faer::{Mat, MatRef};
 
 /// An orthonormal basis of the joint span of two factors.
@@ -84,7 +85,7 @@ pub fn orthonormalize(mut columns: Mat<f64>) -> Result<Mat<f64>, LinalgError> {
     Ok(columns)
 }
 
-/// Whether every eigenvalue lies above this share of their sum, and so of the largest, as a Cholesky factor proves in less
+/// Whether every eigenvalue lies above this share of their sum, and so of the largest, as a Cholesky factor shows in less
 /// time and room than a decomposition takes.
 fn is_above(matrix: &Mat<f64>, share: f64) -> bool {
     let mut left = matrix.clone();

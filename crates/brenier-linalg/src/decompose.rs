@@ -1,9 +1,8 @@
-use crate::tridiagonal::{all_values, nth_largest};
-use crate::{LinalgError, squared_norm};
+use crate::error::LinalgError;
+use crate::norms::squared_norm;
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::evd::{self, tridiag};
-use faer::linalg::qr::no_pivoting::factor::recommended_block_size;
+use faer::linalg::evd;
 use faer::linalg::svd;
 use faer::{Mat, MatRef, Par};
 
@@ -91,13 +90,8 @@ pub fn symmetric_eigen(matrix: MatRef<'_, f64>) -> Result<Eigen, LinalgError> {
 
 /// Eigenvalues alone of a symmetric matrix `[n, n]`, descending; only the lower triangle is read.
 ///
-/// By the QL iteration without square roots of Pal, Walker and Kahan \[1\] on a tridiagonal form.
-///
 /// # Errors
 /// As [`symmetric_eigen`].
-///
-/// # References
-/// 1. B. N. Parlett, *The Symmetric Eigenvalue Problem*, 1980, section 8.15.
 pub fn symmetric_eigenvalues(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, LinalgError> {
     let n = matrix.nrows();
     if n != matrix.ncols() {
@@ -106,46 +100,12 @@ pub fn symmetric_eigenvalues(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, Linalg
     if n == 0 {
         return Ok(Vec::new());
     }
-    let (diagonal, beside) = tridiagonal_form(matrix);
-    all_values(diagonal, beside).ok_or(LinalgError::NoConvergence { what: "eigen-decomposition", size: n })
-}
-
-/// The smallest and the largest eigenvalue of a symmetric matrix `[n, n]`, `n >= 1`; only the lower triangle is read.
-///
-/// By bisection \[1\] on a tridiagonal form, to about `eps` times the larger magnitude of the two: as accurate as
-/// [`symmetric_eigenvalues`], in less time.
-///
-/// # Errors
-/// [`LinalgError::Shape`] if not square, or empty.
-///
-/// # References
-/// 1. B. N. Parlett, *The Symmetric Eigenvalue Problem*, 1980, section 3.4.
-pub fn extreme_eigenvalues(matrix: MatRef<'_, f64>) -> Result<[f64; 2], LinalgError> {
-    let n = matrix.nrows();
-    if n == 0 || n != matrix.ncols() {
-        return Err(LinalgError::Shape { expected: (n.max(1), n.max(1)), found: (n, matrix.ncols()) });
-    }
-    let (diagonal, beside) = tridiagonal_form(matrix);
-    Ok([n - 1, 0].map(|k| nth_largest(&diagonal, &beside, k)))
-}
-
-/// Diagonal, `[n]`, and what is beside it, `[n - 1]`, of a tridiagonal matrix with the same eigenvalues; `n >= 1`.
-fn tridiagonal_form(matrix: MatRef<'_, f64>) -> (Vec<f64>, Vec<f64>) {
-    let n = matrix.nrows();
-    let mut form = matrix.to_owned();
-    if n > 2 {
-        let mut reflectors = Mat::zeros(recommended_block_size::<f64>(n, n), n - 1);
-        let scratch = tridiag::tridiag_in_place_scratch::<f64>(n, Par::Seq, Default::default());
-        let stack = &mut MemBuffer::new(scratch);
-        tridiag::tridiag_in_place(
-            form.as_mut(),
-            reflectors.as_mut(),
-            Par::Seq,
-            MemStack::new(stack),
-            Default::default(),
-        );
-    }
-    ((0..n).map(|i| form[(i, i)]).collect(), (1..n).map(|i| form[(i, i - 1)]).collect())
+    let (none, mut values) = (evd::ComputeEigenvectors::No, Diag::zeros(n));
+    let scratch = evd::self_adjoint_evd_scratch::<f64>(n, none, Par::Seq, Default::default());
+    let stack = &mut MemBuffer::new(scratch);
+    evd::self_adjoint_evd(matrix, values.as_mut(), None, Par::Seq, MemStack::new(stack), Default::default())
+        .map_err(|_| LinalgError::NoConvergence { what: "eigen-decomposition", size: n })?;
+    Ok(values.column_vector().iter().rev().copied().collect())
 }
 
 /// Singular values and right singular vectors of `[m, n]`, more accurate for the small ones than the eigenvalues of
@@ -204,17 +164,15 @@ pub fn singular_values(matrix: MatRef<'_, f64>) -> Result<Vec<f64>, LinalgError>
 
 /// Turns every column so that its entry of largest magnitude (the first of them on a tie) is positive.
 pub(crate) fn fix_signs(columns: &mut Mat<f64>) {
-    for mut column in columns.as_mut().col_iter_mut() {
-        let mut largest = 0.0_f64;
-        for value in column.as_ref().iter() {
-            if value.abs() > largest.abs() {
-                largest = *value;
-            }
-        }
-        if largest < 0.0 {
-            for value in column.as_mut().iter_mut() {
-                *value = -*value;
-            }
-        }
+    for (j, sign) in column_signs(columns.as_ref()).into_iter().enumerate() {
+        columns.col_as_slice_mut(j).iter_mut().for_each(|x| *x *= sign);
     }
+}
+
+/// The sign of each column's entry of largest magnitude (the first of them on a tie), 1 for 0.
+pub fn column_signs(columns: MatRef<'_, f64>) -> Vec<f64> {
+    let largest = |column: faer::ColRef<'_, f64>| {
+        column.iter().fold(0.0_f64, |largest, x| if x.abs() > largest.abs() { *x } else { largest })
+    };
+    columns.col_iter().map(|column| if largest(column) < 0.0 { -1.0 } else { 1.0 }).collect()
 }

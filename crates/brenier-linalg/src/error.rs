@@ -25,6 +25,16 @@ pub enum LinalgError {
     /// A matrix without columns.
     #[error("rows of width 0: there is nothing to fit")]
     NoColumns,
+    /// Rows of different widths, or a slice that does not hold whole rows.
+    #[error("row {row} (counted from 0) has {found} values, but {expected} were expected")]
+    RaggedRows {
+        /// The first such row, counted from 0.
+        row: usize,
+        /// Its values.
+        found: usize,
+        /// Width of the rows.
+        expected: usize,
+    },
     /// Two matrices of rows whose widths differ.
     #[error("widths differ: {left} and {right} columns")]
     Widths {

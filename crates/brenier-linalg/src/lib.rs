@@ -28,10 +28,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod basis;
-mod classes;
 mod decompose;
 mod error;
-mod leading;
 mod moments;
 mod norms;
 mod parts;
@@ -41,30 +39,28 @@ mod product;
 mod roots;
 mod rows;
 mod shrinkage;
+mod source;
 mod streaming;
-mod tridiagonal;
 mod weights;
 
 pub use basis::{JointBasis, joint_basis, orthonormalize};
-pub use classes::ClassGram;
 pub use decompose::{
-    Eigen, ThinSvd, extreme_eigenvalues, f32_noise, relative_floor, singular_values, symmetric_eigen,
+    Eigen, ThinSvd, column_signs, f32_noise, relative_floor, singular_values, symmetric_eigen,
     symmetric_eigenvalues, thin_svd,
 };
 pub use error::LinalgError;
-pub use leading::{are_leading, krylov_eigen, leading_eigen};
 pub use moments::{Covariance, center, factor, mean, reduce};
-pub use norms::{
-    dot, effective_rank, nuclear_norm, nuclear_norm_of_product, squared_norm, squared_norm_of_gram, sum,
-};
+pub use norms::{effective_rank, nuclear_norm_of_product, squared_norm, squared_norm_of_gram};
 pub use parts::MomentsParts;
 pub use pca::{Pca, pca, pca_of_factor};
-pub use positive::{cholesky, geometric_mean, lower_inverse};
+pub use positive::{cholesky, lower_inverse};
 pub use product::{
-    gram, gram_of_stack, product, product_with_transpose, stack_transpose_product, transpose_product,
+    add_product, gram, gram_of_stack, product, product_with_transpose, stack_transpose_product,
+    transpose_product,
 };
 pub use roots::{Root, symmetric_inverse_root, symmetric_root, symmetrize};
 pub use rows::Rows;
-pub use shrinkage::{Shrinkage, ledoit_wolf, oas, oas_of_factor};
+pub use shrinkage::{Shrinkage, ledoit_wolf, ledoit_wolf_of_factor, oas, oas_of_factor};
+pub use source::{Number, RowMajor, RowSource, RowView, Weighted, Wide, matrix_of_rows};
 pub use streaming::Moments;
 pub use weights::Weights;

@@ -1,17 +1,16 @@
-use crate::Rows;
-use crate::norms::{LANES, total};
-use crate::rows::is_within;
+use crate::rows::Rows;
 use crate::weights::weighted_mean;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::qr::no_pivoting::factor as qr;
 use faer::{Mat, MatRef, Par};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Columns whose mean is found at once.
 const TILE: usize = 128;
 /// Below this many values a mean stays on the calling thread.
 const PARALLEL_FROM: usize = 1 << 16;
+/// Partial sums of a column that are found side by side.
+const LANES: usize = 8;
 
 /// What a sum of squares is divided by to make a covariance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,24 +48,6 @@ pub fn mean(rows: Rows<'_>) -> Vec<f64> {
         out.par_chunks_mut(TILE).enumerate().for_each(tile);
     }
     out
-}
-
-/// The mean of rows without weights, if all their values are finite and at most `limit` in magnitude: both in one pass.
-pub(crate) fn mean_within(limit: f64, rows: MatRef<'_, f64>) -> Option<Vec<f64>> {
-    let mut out = vec![0.0; rows.ncols()];
-    let tile = |(index, out): (usize, &mut [f64])| {
-        let part = rows.subcols(index * TILE, out.len());
-        is_within(limit, part) && {
-            average(part, out);
-            true
-        }
-    };
-    let good = if rows.nrows() * rows.ncols() < PARALLEL_FROM {
-        out.chunks_mut(TILE).enumerate().all(tile)
-    } else {
-        out.par_chunks_mut(TILE).enumerate().all(tile)
-    };
-    good.then_some(out)
 }
 
 /// `x_i - mean`. `[n, d]`.
@@ -122,40 +103,33 @@ pub fn reduce(factor: Mat<f64>) -> Mat<f64> {
 /// Puts the average row, `[d]`, in `out`, in two passes: the average, and that of what is left. Sums run in a fixed order
 /// for each layout of the rows.
 fn average(rows: MatRef<'_, f64>, out: &mut [f64]) {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || match rows.try_as_col_major() {
-            Some(columns) => {
-                for (j, out) in out.iter_mut().enumerate() {
-                    let column = columns.col(j).as_slice();
-                    *out = average_about(0.0, column);
-                    *out += average_about(*out, column);
-                }
+    match rows.try_as_col_major() {
+        Some(columns) => {
+            for (j, out) in out.iter_mut().enumerate() {
+                let column = columns.col(j).as_slice();
+                *out = average_about(0.0, column);
+                *out += average_about(*out, column);
             }
-            None => {
-                out.fill(0.0);
-                add_average(rows, out);
-                add_average(rows, out);
-            }
-        },
-    );
+        }
+        None => {
+            out.fill(0.0);
+            add_average(rows, out);
+            add_average(rows, out);
+        }
+    }
 }
 
 /// The average of `x_i - about`.
-#[inline(always)]
-pub(crate) fn average_about(about: f64, values: &[f64]) -> f64 {
+fn average_about(about: f64, values: &[f64]) -> f64 {
     let (blocks, rest) = values.as_chunks::<LANES>();
     let mut sums = [0.0; LANES];
     for block in blocks {
-        for (sum, x) in sums.iter_mut().zip(block) {
-            *sum += x - about;
-        }
+        sums.iter_mut().zip(block).for_each(|(sum, x)| *sum += x - about);
     }
-    (total(sums) + rest.iter().map(|x| x - about).sum::<f64>()) / values.len() as f64
+    (sums.iter().sum::<f64>() + rest.iter().map(|x| x - about).sum::<f64>()) / values.len() as f64
 }
 
 /// Adds the average of `x_i - about` to `about`, row after row.
-#[inline(always)]
 fn add_average(rows: MatRef<'_, f64>, about: &mut [f64]) {
     let n = rows.nrows() as f64;
     let mut sums = vec![0.0; about.len()];

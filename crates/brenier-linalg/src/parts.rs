@@ -1,5 +1,5 @@
-use crate::streaming::LIMIT;
-use crate::{LinalgError, Moments};
+use crate::error::LinalgError;
+use crate::streaming::{LIMIT, Moments};
 
 /// How far the bound may stand above what was removed, relatively: both are sums, one term a shrink and one a row of
 /// the factor.

@@ -1,7 +1,9 @@
-use crate::decompose::fix_signs;
-use crate::{
-    LinalgError, Rows, center, gram, orthonormalize, relative_floor, symmetric_eigen, transpose_product,
-};
+use crate::basis::orthonormalize;
+use crate::decompose::{fix_signs, relative_floor, symmetric_eigen};
+use crate::error::LinalgError;
+use crate::moments::center;
+use crate::product::{gram, transpose_product};
+use crate::rows::Rows;
 use faer::Mat;
 
 /// The leading principal axes of a set of rows.
@@ -29,7 +31,7 @@ pub struct Pca {
 /// [`LinalgError::Shape`] if `center` or `weights` have the wrong length; [`LinalgError::NoConvergence`].
 ///
 /// Reference: M. E. Tipping & C. M. Bishop, "Probabilistic principal component analysis", JRSS B 61, 1999 (the axes);
-/// L. Sirovich, "Turbulence and the dynamics of coherent structures", Q. Appl. Math. 45, 1987 (the Gram route).
+/// L. Sirovich, "Turbulence and the dynamics of coherent structures", Q. Appl. Math. 45, 1987 (by the Gram matrix).
 pub fn pca(
     rows: Rows<'_>,
     about: &[f64],
@@ -54,7 +56,7 @@ pub fn pca(
     pca_of_factor(centred, components)
 }
 
-/// The same from a factor `F`, `[n, d]`, of the scatter `F^T F`: centred rows, each times the root of its weight.
+/// The top `components` principal axes from a factor `F`, `[n, d]`, of the scatter `F^T F`: centred rows, each times the root of its weight.
 ///
 /// # Errors
 /// [`LinalgError::ComponentsExceedRank`], [`LinalgError::NoConvergence`].

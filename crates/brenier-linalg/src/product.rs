@@ -57,6 +57,14 @@ pub(crate) fn multiply_in_place(a: &mut Mat<f64>, b: MatRef<'_, f64>) {
     }
 }
 
+/// Adds `A B` to a matrix, on the calling thread. `a`: `[m, k]`, `b`: `[k, n]`, `to`: `[m, n]`.
+///
+/// # Panics
+/// As [`product`].
+pub fn add_product(to: &mut Mat<f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>) {
+    matmul(to.as_mut(), Accum::Add, a, b, 1.0, Par::Seq);
+}
+
 /// The Gram matrix `X X^T` of rows `[n, d]`: `[n, n]`, exactly symmetric, half the multiplications of a product.
 /// The Gram matrix of the transpose, `gram(x.transpose())`, is the scatter matrix `X^T X`.
 pub fn gram(rows: MatRef<'_, f64>) -> Mat<f64> {
@@ -115,14 +123,6 @@ fn sum_of_products(terms: &[(MatRef<'_, f64>, MatRef<'_, f64>)]) -> Mat<f64> {
 fn gram_of_parts(parts: &[MatRef<'_, f64>]) -> Mat<f64> {
     let n = parts.iter().map(|part| part.nrows()).sum::<usize>();
     let mut out = Mat::zeros(n, n);
-    upper_gram(parts, out.as_mut(), Accum::Replace);
-    mirror(&mut out);
-    out
-}
-
-/// Puts in the upper triangle of `out`, or adds to it, that of the Gram matrix of stacked parts, a block at a time.
-pub(crate) fn upper_gram(parts: &[MatRef<'_, f64>], mut out: MatMut<'_, f64>, how: Accum) {
-    let n = out.nrows();
     let mut blocks = Vec::new();
     let (mut right, mut left_of) = (out.as_mut(), 0);
     for strip in strips(parts) {
@@ -142,7 +142,7 @@ pub(crate) fn upper_gram(parts: &[MatRef<'_, f64>], mut out: MatMut<'_, f64>, ho
     let one = |(block, a, b, diagonal): (MatMut<'_, f64>, MatRef<'_, f64>, MatRef<'_, f64>, bool)| {
         let (upper, all) = (BlockStructure::TriangularUpper, BlockStructure::Rectangular);
         let of_block = if diagonal { upper } else { all };
-        triangular::matmul(block, of_block, how, a, all, b.transpose(), all, 1.0, Par::Seq);
+        triangular::matmul(block, of_block, Accum::Replace, a, all, b.transpose(), all, 1.0, Par::Seq);
     };
     let width = parts.first().map_or(0, |part| part.ncols());
     if n.saturating_mul(n).saturating_mul(width) < PARALLEL_FROM {
@@ -150,6 +150,8 @@ pub(crate) fn upper_gram(parts: &[MatRef<'_, f64>], mut out: MatMut<'_, f64>, ho
     } else {
         blocks.into_par_iter().for_each(one);
     }
+    mirror(&mut out);
+    out
 }
 
 /// The rows of all parts, so many at a time that lie in one.
@@ -162,7 +164,7 @@ fn strips<'a>(parts: &[MatRef<'a, f64>]) -> impl Iterator<Item = MatRef<'a, f64>
 }
 
 /// The lower triangle becomes what the upper one is, a block at a time: lines that lie apart are read together.
-pub(crate) fn mirror(matrix: &mut Mat<f64>) {
+fn mirror(matrix: &mut Mat<f64>) {
     let n = matrix.nrows();
     for from in (0..n).step_by(BLOCK) {
         for to in (from..n).step_by(BLOCK) {

@@ -1,4 +1,6 @@
-use crate::{LinalgError, product_with_transpose, relative_floor, symmetric_eigen};
+use crate::decompose::{relative_floor, symmetric_eigen};
+use crate::error::LinalgError;
+use crate::product::product_with_transpose;
 use faer::{Mat, MatRef};
 
 /// A symmetric root, and what the floor did to make it.

@@ -1,7 +1,6 @@
-use crate::moments::mean_within;
-use crate::{LinalgError, Weights};
+use crate::error::LinalgError;
+use crate::weights::Weights;
 use faer::{ColRef, MatRef};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Rows or columns that a thread looks at in one go.
@@ -46,21 +45,7 @@ impl<'a> Rows<'a> {
         Err(Self::first_outside(limit, rows))
     }
 
-    /// As [`Rows::within`], and the mean row: one pass for both, where they would be two.
-    ///
-    /// # Errors
-    /// As [`Rows::within`].
-    pub fn with_mean(
-        limit: f64,
-        needed: usize,
-        rows: MatRef<'a, f64>,
-    ) -> Result<(Self, Vec<f64>), LinalgError> {
-        Self::enough(needed, rows)?;
-        let mean = mean_within(limit, rows).ok_or_else(|| Self::first_outside(limit, rows))?;
-        Ok((Self(rows, None), mean))
-    }
-
-    pub(crate) fn enough(needed: usize, rows: MatRef<'_, f64>) -> Result<(), LinalgError> {
+    fn enough(needed: usize, rows: MatRef<'_, f64>) -> Result<(), LinalgError> {
         if rows.nrows() < needed.max(1) {
             return Err(LinalgError::TooFewRows { needed: needed.max(1), found: rows.nrows() });
         }
@@ -121,16 +106,10 @@ fn all_within(limit: f64, rows: MatRef<'_, f64>) -> bool {
     }
 }
 
-/// The same on the calling thread.
-pub(crate) fn is_within(limit: f64, rows: MatRef<'_, f64>) -> bool {
-    let lines = if rows.row_stride() == 1 { rows } else { rows.transpose() };
-    Arch::new().dispatch(
-        #[inline(always)]
-        || lines.col_iter().all(|line| is_line_within(limit, line)),
-    )
+fn is_within(limit: f64, lines: MatRef<'_, f64>) -> bool {
+    lines.col_iter().all(|line| is_line_within(limit, line))
 }
 
-#[inline(always)]
 fn is_line_within(limit: f64, line: ColRef<'_, f64>) -> bool {
     match line.try_as_col_major() {
         // Without a branch inside of a line; a NaN is within no limit.
@@ -155,28 +134,6 @@ mod tests {
             error.to_string(),
             "row 3, column 2 (counted from 0) is inf; every value has to be finite"
         );
-    }
-
-    #[test]
-    fn one_pass_checks_and_averages() {
-        for (n, d) in [(1, 1), (5, 7), (130, 700)] {
-            let by_columns = Mat::from_fn(n, d, |i, j| 1e6 + ((i * 31 + j * 17) as f64).sin());
-            let by_rows = by_columns.transpose().to_owned();
-            for rows in [by_columns.as_ref(), by_rows.transpose()] {
-                let (checked, found) = Rows::with_mean(1e9, 1, rows).unwrap();
-                assert_eq!(found, crate::mean(checked));
-                let by_hand = |j: usize| (0..n).map(|i| rows[(i, j)] - 1e6).sum::<f64>() / n as f64 + 1e6;
-                assert!((0..d).all(|j| (found[j] - by_hand(j)).abs() < 1e-9));
-            }
-            let mut bad = by_columns.clone();
-            bad[(n - 1, d - 1)] = -2e9;
-            let error = LinalgError::Magnitude { row: n - 1, column: d - 1, value: -2e9, limit: 1e9 };
-            assert_eq!(Rows::with_mean(1e9, 1, bad.as_ref()).unwrap_err(), error);
-            bad[(0, d - 1)] = f64::INFINITY;
-            let error = LinalgError::NonFinite { row: 0, column: d - 1, value: f64::INFINITY };
-            assert_eq!(Rows::with_mean(1e9, 1, bad.as_ref()).unwrap_err(), error);
-        }
-        assert!(Rows::with_mean(1.0, 2, Mat::<f64>::zeros(1, 4).as_ref()).is_err());
     }
 
     #[test]

@@ -1,5 +1,11 @@
-use crate::{LinalgError, Weights, gram, product, squared_norm, squared_norm_of_gram};
+use crate::error::LinalgError;
+use crate::norms::{squared_norm, squared_norm_of_gram};
+use crate::product::{gram, product};
+use crate::weights::Weights;
 use faer::{Mat, MatRef};
+
+/// Rows that are looked at in one go, where there are more of them than columns.
+const STRIP: usize = 256;
 
 /// How far a covariance is pulled towards a multiple of the identity: `(1 - a) S + a (tr S / d) I`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,62 +27,29 @@ impl Default for Shrinkage {
 }
 
 impl Shrinkage {
-    /// The intensity for centred rows `[n, d]`.
+    /// The intensity for centred rows `[n, r]` and their weights, if they have any: then `S = sum w_i x_i x_i^T` for shares
+    /// `w_i`, Ledoit and Wolf's has `b = sum_i w_i^2 |x_i x_i^T - S|_F^2 / d`, and OAS the effective number of rows,
+    /// [`Weights::effective_count`], for `n`. `dim`: the number of dimensions, d, of which the columns may be coordinates.
     ///
     /// # Errors
     /// [`LinalgError::Shrinkage`] if a given intensity lies outside `0..=1`.
-    pub fn intensity(self, centred: MatRef<'_, f64>) -> Result<f64, LinalgError> {
-        self.weighted_intensity(centred, None)
-    }
-
-    /// The intensity for centred rows `[n, d]` with weights: the same estimates with `S = sum w_i x_i x_i^T` for shares
-    /// `w_i`. Ledoit and Wolf's has `b = sum_i w_i^2 |x_i x_i^T - S|_F^2 / d`, and OAS the effective number of rows,
-    /// [`Weights::effective_count`], for `n`.
-    ///
-    /// # Errors
-    /// As [`Shrinkage::intensity`].
-    pub fn weighted_intensity(
+    pub fn intensity(
         self,
         centred: MatRef<'_, f64>,
         weights: Option<Weights<'_>>,
+        dim: usize,
     ) -> Result<f64, LinalgError> {
+        let n = centred.nrows();
+        let shares = weights.map_or_else(|| vec![1.0 / n as f64; n], Weights::shares);
         match self {
-            Self::Auto => {
-                Ok(weights.map_or_else(|| ledoit_wolf(centred), |w| weighted_ledoit_wolf(centred, w)))
+            Self::Auto => Ok(ledoit_wolf_of_factor(weighed(centred, &shares).as_ref(), &shares, dim)),
+            Self::Oas => {
+                let rows = weights.map_or(n as f64, Weights::effective_count);
+                Ok(oas_of_factor(weighed(centred, &shares).as_ref(), rows, dim))
             }
-            Self::Oas => Ok(weights.map_or_else(
-                || oas(centred),
-                |w| oas_of_factor(weighed(centred, w).as_ref(), w.effective_count()),
-            )),
-            Self::Fixed(found) => given(found),
+            Self::Fixed(found) if (0.0..=1.0).contains(&found) => Ok(found),
+            Self::Fixed(found) => Err(LinalgError::Shrinkage { found }),
         }
-    }
-
-    /// The intensity for centred rows of `width` columns, from their Gram matrix `X X^T`, `[n, n]`, which holds all that
-    /// the estimates need.
-    ///
-    /// # Errors
-    /// As [`Shrinkage::intensity`].
-    pub fn intensity_of_gram(self, gram: MatRef<'_, f64>, width: usize) -> Result<f64, LinalgError> {
-        let (n, d) = (gram.nrows() as f64, width as f64);
-        let trace: f64 = (0..gram.nrows()).map(|i| gram[(i, i)]).sum();
-        let squares = squared_norm(gram);
-        match self {
-            Self::Auto => {
-                let fourth = (0..gram.nrows()).map(|i| gram[(i, i)].powi(2)).sum::<f64>();
-                Ok(ledoit_wolf_of_sums(n, d, trace, squares, fourth))
-            }
-            Self::Oas => Ok(oas_of_sums(n, d, trace, squares)),
-            Self::Fixed(found) => given(found),
-        }
-    }
-}
-
-fn given(intensity: f64) -> Result<f64, LinalgError> {
-    if (0.0..=1.0).contains(&intensity) {
-        Ok(intensity)
-    } else {
-        Err(LinalgError::Shrinkage { found: intensity })
     }
 }
 
@@ -92,21 +65,9 @@ fn given(intensity: f64) -> Result<f64, LinalgError> {
 /// Reference: O. Ledoit & M. Wolf, "A well-conditioned estimator for large-dimensional covariance matrices",
 /// J. Multivariate Anal. 88, 2004, section 3.3 (scikit-learn's `ledoit_wolf` is the same number).
 pub fn ledoit_wolf(centred: MatRef<'_, f64>) -> f64 {
-    let (n, d) = (centred.nrows() as f64, centred.ncols() as f64);
-    let fourth = centred.row_iter().map(|row| row.iter().map(|x| x * x).sum::<f64>().powi(2)).sum();
-    ledoit_wolf_of_sums(n, d, squared_norm(centred), squared_norm_of_gram(centred), fourth)
-}
-
-/// From `sum |x_i|^2`, `|X X^T|_F^2` and `sum |x_i|^4`.
-fn ledoit_wolf_of_sums(n: f64, d: f64, trace: f64, squares: f64, fourth: f64) -> f64 {
-    if n == 0.0 || d == 0.0 {
-        return 0.0;
-    }
-    let (trace, squares, fourth) = (trace / n, squares / (n * n), fourth / n);
-    let spread = (squares - trace * trace / d) / d;
-    let error = (fourth - squares) / (n * d);
-    // A spread that is rounding of the squares is no spread.
-    if spread * d <= f64::EPSILON * d * squares || error <= 0.0 { 0.0 } else { error.min(spread) / spread }
+    let n = centred.nrows();
+    let shares = vec![1.0 / n as f64; n];
+    ledoit_wolf_of_factor(weighed(centred, &shares).as_ref(), &shares, centred.ncols())
 }
 
 /// The shrinkage intensity of the oracle approximating shrinkage estimator (OAS) of centred rows, `[n, d]`, with
@@ -129,20 +90,16 @@ fn ledoit_wolf_of_sums(n: f64, d: f64, trace: f64, squares: f64, fourth: f64) ->
 /// Reference: Y. Chen, A. Wiesel, Y. C. Eldar & A. O. Hero, "Shrinkage algorithms for MMSE covariance estimation", IEEE
 /// Trans. Signal Process. 58, 2010, section III.
 pub fn oas(centred: MatRef<'_, f64>) -> f64 {
-    oas_of_factor(centred, centred.nrows() as f64)
+    oas_of_factor(centred, centred.nrows() as f64, centred.ncols())
 }
 
-/// [`oas`] from a factor `F` of a covariance, `F^T F` being some multiple of `S`, and the number of rows (an effective one,
-/// perhaps) that this was made from. `[m, d]`.
-pub fn oas_of_factor(factor: MatRef<'_, f64>, rows: f64) -> f64 {
-    oas_of_sums(rows, factor.ncols() as f64, squared_norm(factor), squared_norm_of_gram(factor))
-}
-
-/// From `tr S` and `|S|_F^2`, up to a common factor of `S`.
-fn oas_of_sums(rows: f64, d: f64, trace: f64, squares: f64) -> f64 {
-    if rows == 0.0 || d <= 1.0 {
+/// [`oas`] from a factor `F` of a covariance, `F^T F` being some multiple of `S`, the number of rows (an effective one,
+/// perhaps) that this was made from, and the number of dimensions of which the columns may be coordinates. `[m, r]`.
+pub fn oas_of_factor(factor: MatRef<'_, f64>, rows: f64, dim: usize) -> f64 {
+    if rows == 0.0 || dim <= 1 {
         return 0.0;
     }
+    let (trace, squares, d) = (squared_norm(factor), squared_norm_of_gram(factor), dim as f64);
     let spread = squares - trace * trace / d;
     // A spread that is rounding of the squares is no spread.
     if spread <= f64::EPSILON * d * squares {
@@ -152,34 +109,41 @@ fn oas_of_sums(rows: f64, d: f64, trace: f64, squares: f64) -> f64 {
 }
 
 /// The rows times the roots of their shares: a factor of `S`.
-fn weighed(centred: MatRef<'_, f64>, weights: Weights<'_>) -> Mat<f64> {
-    let roots: Vec<f64> = weights.shares().iter().map(|w| w.sqrt()).collect();
-    Mat::from_fn(centred.nrows(), centred.ncols(), |i, j| roots[i] * centred[(i, j)])
+fn weighed(centred: MatRef<'_, f64>, shares: &[f64]) -> Mat<f64> {
+    Mat::from_fn(centred.nrows(), centred.ncols(), |i, j| shares[i].sqrt() * centred[(i, j)])
 }
 
-/// With `|x_i x_i^T - S|^2 = |x_i|^4 - 2 x_i^T S x_i + |S|^2`.
-fn weighted_ledoit_wolf(centred: MatRef<'_, f64>, weights: Weights<'_>) -> f64 {
-    let (n, d) = centred.shape();
-    let factor = weighed(centred, weights);
-    let trace = squared_norm(factor.as_ref());
-    // F S F^T, of which the diagonal is wanted: w_i x_i^T S x_i.
-    let small = if n <= d { gram(factor.as_ref()) } else { gram(factor.as_ref().transpose()) };
+/// [`ledoit_wolf`] from the factor of `S` that has `sqrt(w_i) x_i` for rows, `[n, r]`, with the shares `w_i` of the rows in
+/// their weight, and the number of dimensions of which the columns may be coordinates: with
+/// `|x_i x_i^T - S|^2 = |x_i|^4 - 2 x_i^T S x_i + |S|^2`.
+pub fn ledoit_wolf_of_factor(factor: MatRef<'_, f64>, shares: &[f64], dim: usize) -> f64 {
+    let (n, r) = factor.shape();
+    if n == 0 || dim == 0 {
+        return 0.0;
+    }
+    let (trace, d) = (squared_norm(factor), dim as f64);
+    let wide = n <= r;
+    let small = if wide { gram(factor) } else { gram(factor.transpose()) };
     let squares = squared_norm(small.as_ref());
-    let through = if n <= d { small.clone() } else { product(factor.as_ref(), small.as_ref()) };
-    let spread = (squares - trace * trace / d as f64) / d as f64;
-    let error: f64 = (0..n)
-        .map(|i| {
-            let w = weights.share(i);
-            let square: f64 = factor.row(i).iter().map(|x| x * x).sum();
-            let along: f64 = if n <= d {
-                through.row(i).iter().map(|x| x * x).sum()
-            } else {
-                through.row(i).iter().zip(factor.row(i).iter()).map(|(a, b)| a * b).sum()
-            };
-            square * square - 2.0 * w * along + w * w * squares
-        })
-        .sum::<f64>()
-        / d as f64;
+    let spread = (squares - trace * trace / d) / d;
+    // w_i x_i^T S x_i.
+    let along: Vec<f64> = if wide {
+        (0..n).map(|i| small.col_as_slice(i).iter().map(|x| x * x).sum()).collect()
+    } else {
+        let strips = (0..n).step_by(STRIP).map(|start| factor.subrows(start, STRIP.min(n - start)));
+        strips
+            .flat_map(|rows| {
+                let through = product(rows, small.as_ref());
+                let along = through.row_iter().zip(rows.row_iter());
+                along.map(|(a, b)| a.iter().zip(b.iter()).map(|(a, b)| a * b).sum()).collect::<Vec<f64>>()
+            })
+            .collect()
+    };
+    let of_row = |(i, along): (usize, &f64)| {
+        let (w, square) = (shares[i], factor.row(i).iter().map(|x| x * x).sum::<f64>());
+        square * square - 2.0 * w * along + w * w * squares
+    };
+    let error = along.iter().enumerate().map(of_row).sum::<f64>() / d;
     // A spread that is rounding of the squares is no spread.
     if spread <= f64::EPSILON * squares || error <= 0.0 { 0.0 } else { error.min(spread) / spread }
 }

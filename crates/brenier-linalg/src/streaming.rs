@@ -1,6 +1,8 @@
-use crate::{
-    Covariance, LinalgError, Rows, gram, reduce, relative_floor, symmetric_eigen, thin_svd, transpose_product,
-};
+use crate::decompose::{relative_floor, symmetric_eigen, thin_svd};
+use crate::error::LinalgError;
+use crate::moments::{Covariance, reduce};
+use crate::product::{gram, transpose_product};
+use crate::rows::Rows;
 use faer::{Mat, MatRef};
 
 /// The largest magnitude of a value that goes in: its square, summed over any stream, stays finite.

@@ -1,4 +1,6 @@
-use crate::{Covariance, LinalgError, Rows};
+use crate::error::LinalgError;
+use crate::moments::Covariance;
+use crate::rows::Rows;
 use faer::MatRef;
 
 /// Checked weights of rows: finite, none negative, not all 0. Only their ratios matter, but for [`Weights::total`].

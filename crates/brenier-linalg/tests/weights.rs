@@ -84,14 +84,14 @@ fn the_shrinkages_are_their_definitions() {
         let e = squared_norm((&s - m * Mat::<f64>::identity(d, d)).as_ref()) / d as f64;
         let off = |k: usize| squared_norm((Mat::from_fn(d, d, |i, j| z[(k, i)] * z[(k, j)]) - &s).as_ref());
         let b = (0..n).map(|k| share[k].powi(2) * off(k)).sum::<f64>() / d as f64;
-        let found = Shrinkage::Auto.weighted_intensity(z.as_ref(), rows.weights()).unwrap();
+        let found = Shrinkage::Auto.intensity(z.as_ref(), rows.weights(), z.ncols()).unwrap();
         assert!((found - b.min(e) / e).abs() < rounding(n * d), "{found}");
         assert!(b < e, "else the test says nothing");
 
         let (trace, squares) = (m * d as f64, squared_norm(s.as_ref()));
         let count = 1.0 / share.iter().map(|w| w * w).sum::<f64>();
         let expected = (squares + trace * trace) / ((count + 1.0) * (squares - trace * trace / d as f64));
-        let found = Shrinkage::Oas.weighted_intensity(z.as_ref(), rows.weights()).unwrap();
+        let found = Shrinkage::Oas.intensity(z.as_ref(), rows.weights(), z.ncols()).unwrap();
         assert!((found - expected.min(1.0)).abs() < rounding(n * d), "{found}");
     }
 }
@@ -114,8 +114,11 @@ fn equal_weights_are_no_weights_whatever_their_size() {
             assert!((rows.effective_count() - n as f64).abs() < rounding(n * n));
             let z = center(plain, &mean(plain));
             for shrinkage in SHRUNK {
-                let found = shrinkage.weighted_intensity(z.as_ref(), rows.weights()).unwrap();
-                assert!((found - shrinkage.intensity(z.as_ref()).unwrap()).abs() < rounding(n * d));
+                let found = shrinkage.intensity(z.as_ref(), rows.weights(), z.ncols()).unwrap();
+                assert!(
+                    (found - shrinkage.intensity(z.as_ref(), None, z.ncols()).unwrap()).abs()
+                        < rounding(n * d)
+                );
             }
         }
     }
@@ -145,7 +148,7 @@ fn whole_weights_are_repeated_rows_and_no_weight_is_no_row() {
     for shrinkage in SHRUNK {
         let intensity = |rows: Rows<'_>| {
             let z = center(rows, &brenier_linalg::mean(rows));
-            shrinkage.weighted_intensity(z.as_ref(), rows.weights()).unwrap()
+            shrinkage.intensity(z.as_ref(), rows.weights(), z.ncols()).unwrap()
         };
         assert!((intensity(all) - intensity(few)).abs() < rounding(24));
     }

@@ -3,7 +3,8 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
-use crate::{MapError, Mixture};
+use crate::error::MapError;
+use crate::mixture::Mixture;
 
 /// A multiple of the identity plus low rank:
 ///
@@ -25,6 +26,14 @@ pub struct LowRank {
     pub u: Mat<f64>,
     /// Directions that are read; `[d, r]`.
     pub v: Mat<f64>,
+}
+
+impl LowRank {
+    /// `T(m) - m`. Around the mean, `T(x) - x = (T(m) - m) + ((a - 1) I + U V^T)(x - m)`: nothing large cancels.
+    pub(crate) fn constant(&self) -> Vec<f64> {
+        let grow = self.scale - 1.0;
+        self.mean.iter().zip(&self.offset).map(|(mean, offset)| grow * mean + offset).collect()
+    }
 }
 
 /// A low-rank map with a symmetric matrix, such as an optimal one in all dimensions: the gradient of a quadratic function.
@@ -132,6 +141,57 @@ impl Affine {
         }
     }
 
+    /// `T(x) - x` of many rows by matrix products. Rows are columns here: `x`: `[d, n]`, result: `[d, n]`.
+    pub(crate) fn displacement(&self, mut x: Mat<f64>) -> Mat<f64> {
+        // In turn: threads would change the order of sums, and with it the bits.
+        let add = |out: &mut Mat<f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>| {
+            matmul(out.as_mut(), Accum::Add, a, b, 1.0, Par::Seq);
+        };
+        let product = |a: MatRef<'_, f64>, b: MatRef<'_, f64>| {
+            let mut out = Mat::zeros(a.nrows(), b.ncols());
+            matmul(out.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
+            out
+        };
+        match self {
+            Affine::LowRank(map) => {
+                each(&mut x, |j, x| x - map.mean[j]);
+                let z = product(map.v.transpose(), x.as_ref());
+                let (grow, constant) = (map.scale - 1.0, map.constant());
+                each(&mut x, |j, x| grow * x + constant[j]);
+                add(&mut x, map.u.as_ref(), z.as_ref());
+                x
+            }
+            Affine::Symmetric(map) => {
+                each(&mut x, |j, x| x - map.mean[j]);
+                let z = product(map.core.as_ref(), product(map.basis.transpose(), x.as_ref()).as_ref());
+                let grow = map.scale - 1.0;
+                each(&mut x, |j, x| grow * x + (grow * map.mean[j] + map.offset[j]));
+                add(&mut x, map.basis.as_ref(), z.as_ref());
+                x
+            }
+            Affine::Diagonal(map) => {
+                each(&mut x, |j, x| match &map.range {
+                    // A NaN is in no range, and stays what it is.
+                    Some((lo, hi)) if !(lo[j] < x && x < hi[j]) => 0.0,
+                    _ => (map.weight[j] - 1.0) * x + map.bias[j],
+                });
+                x
+            }
+            Affine::Dense(map) => {
+                let mut moved = Mat::from_fn(x.nrows(), x.ncols(), |j, i| map.bias[j] - x[(j, i)]);
+                add(&mut moved, map.matrix.as_ref(), x.as_ref());
+                moved
+            }
+            Affine::Mixture(map) => {
+                let columns: Vec<&[f64]> = (0..x.ncols()).map(|i| x.col_as_slice(i)).collect();
+                let steps = map.steps(&columns);
+                each(&mut x, |j, _| map.offset[j]);
+                add(&mut x, map.u.as_ref(), steps.as_ref());
+                x
+            }
+        }
+    }
+
     /// Checks that the parts fit each other and are finite.
     pub(crate) fn check(&self) -> Result<(), MapError> {
         let dim = self.dim();
@@ -170,6 +230,13 @@ impl Affine {
             }
             Affine::Mixture(map) => map.check(),
         }
+    }
+}
+
+/// Replaces every value by what `f` makes of its row and itself.
+fn each(x: &mut Mat<f64>, f: impl Fn(usize, f64) -> f64) {
+    for i in 0..x.ncols() {
+        x.col_as_slice_mut(i).iter_mut().enumerate().for_each(|(j, x)| *x = f(j, *x));
     }
 }
 

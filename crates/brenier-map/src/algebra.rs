@@ -6,8 +6,9 @@ use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{DenseSolveCore, FullPivLu, Solve};
 use faer::{Accum, Mat, MatRef, Par, Scale};
 
-use crate::map::check_strength;
-use crate::{Affine, Dense, Diagonal, LowRank, MapError, RowMap, Symmetric};
+use crate::affine::{Affine, Dense, Diagonal, LowRank, Symmetric};
+use crate::error::MapError;
+use crate::map::{RowMap, check_strength};
 
 impl RowMap {
     /// The map that applies `inner` first and then this one, each at strength 1.

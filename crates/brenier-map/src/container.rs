@@ -33,8 +33,7 @@ use safetensors::tensor::{Dtype, Metadata};
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::MapError;
-use crate::error::shape_in_words;
+use crate::error::{MapError, shape_in_words};
 
 /// Keys of the metadata that belong to every format.
 const RESERVED: [&str; 2] = ["format", "entries"];

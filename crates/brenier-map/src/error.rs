@@ -51,6 +51,23 @@ pub enum MapError {
         /// The values allowed, in words.
         expected: &'static str,
     },
+    /// A row of finite numbers that the map takes beyond the range of its type.
+    #[error(
+        "row {row}, column {column} (counted from 0) would leave the range of {number}; hint: take a smaller strength or rows of a wider type"
+    )]
+    Overflow {
+        /// Row, counted from 0.
+        row: usize,
+        /// Column, counted from 0.
+        column: usize,
+        /// The type of the rows.
+        number: &'static str,
+    },
+    /// Rows that cannot be seen as a matrix where they lie.
+    #[error(
+        "the rows do not lie in regular steps; hint: copy them into an array of whole rows, one after the other"
+    )]
+    Steps,
     /// Rows of another width than the map's.
     #[error("the rows are {found} wide, but the map is for a width of {expected}")]
     Width {

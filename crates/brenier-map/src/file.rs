@@ -35,7 +35,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::container::{Format, Reader, Writer, read_whole};
-use crate::{MapError, RowMap, tensors};
+use crate::error::MapError;
+use crate::map::RowMap;
+use crate::tensors;
 
 /// Name and version of the file format.
 pub const FORMAT: &str = "brenier.map/1";

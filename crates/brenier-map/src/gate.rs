@@ -3,11 +3,12 @@
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
-use crate::MapError;
 use crate::affine::{check_matrix, check_number, check_vector};
-use crate::block::coordinates;
-use crate::kernel::Projection;
-use crate::map::BLOCK;
+use crate::coordinates::{Number, along, form, scaled};
+use crate::error::MapError;
+
+/// Rows that a thread reads at once.
+const BLOCK: usize = 16;
 
 /// The share of the map that a row gets:
 ///
@@ -57,34 +58,27 @@ impl Gate {
         if rows.ncols() != self.dim() {
             return Err(MapError::Width { expected: self.dim(), found: rows.ncols() });
         }
-        if self.linear.is_empty() {
-            return Ok(vec![self.constant; rows.nrows()]);
-        }
-        let projection = self.projection();
-        // Blocks of rows do not know of each other: which thread has which changes no bit.
-        let blocks = rows.par_row_chunks(BLOCK).map(|block| {
-            let z = coordinates(block, &projection);
-            z.chunks_exact(self.linear.len()).map(|z| self.log_odds_at(z)).collect::<Vec<_>>()
-        });
-        Ok(blocks.collect::<Vec<_>>().concat())
+        // Rows do not know of each other: which thread has which changes no bit.
+        let of = |rows: MatRef<'_, f64>| {
+            let rows: Vec<Vec<f64>> = rows.row_iter().map(|row| row.iter().copied().collect()).collect();
+            self.log_odds_of(&rows)
+        };
+        Ok(rows.par_row_chunks(BLOCK).flat_map(of).collect())
     }
 
-    /// How a row's coordinates are read.
-    pub(crate) fn projection(&self) -> Projection<'_> {
-        Projection::new(&self.center, &self.basis)
-    }
-
-    /// `p(x)` from the coordinates of a row.
-    pub(crate) fn share_at(&self, z: &[f64]) -> f64 {
-        self.probability(self.log_odds_at(z))
+    /// Log-odds of rows of the right width.
+    pub(crate) fn log_odds_of<T: Number>(&self, rows: &[impl AsRef<[T]>]) -> Vec<f64> {
+        let z = along(self.basis.as_ref(), &self.center, rows);
+        (0..z.ncols()).map(|i| self.log_odds_at(z.col_as_slice(i))).collect()
     }
 
     fn log_odds_at(&self, z: &[f64]) -> f64 {
-        let slope = |j: usize| {
-            let curve = z.iter().enumerate().map(|(i, z)| z * self.quadratic[(i, j)]);
-            self.linear[j] + curve.sum::<f64>()
-        };
-        self.constant + z.iter().enumerate().map(|(j, z)| z * slope(j)).sum::<f64>()
+        let odds = form(self.constant, &self.linear, self.quadratic.as_ref(), z, 1.0);
+        if odds.is_finite() || !z.iter().all(|z| z.is_finite()) {
+            return odds;
+        }
+        let (unit, s) = scaled(z);
+        s * (s * form(self.constant, &self.linear, self.quadratic.as_ref(), &unit, s))
     }
 
     /// `p(x)` from log-odds: temperature, sigmoid, threshold.

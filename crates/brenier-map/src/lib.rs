@@ -54,21 +54,21 @@
 
 mod affine;
 mod algebra;
-mod block;
-mod columns;
 pub mod container;
+mod coordinates;
 mod error;
 mod file;
 mod gate;
-mod kernel;
-mod lanes;
 mod map;
 mod mixture;
+mod rows_mut;
 mod tensors;
 
 pub use affine::{Affine, Dense, Diagonal, LowRank, Symmetric};
+pub use coordinates::{Number, RowViewMut};
 pub use error::MapError;
 pub use file::{FORMAT, MapEntry, MapFile};
 pub use gate::Gate;
 pub use map::RowMap;
 pub use mixture::{Mixture, Piece};
+pub use rows_mut::RowsMut;

@@ -1,17 +1,22 @@
 //! A map of rows: an affine map and, where there is one, its gate.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 
-use crate::block::{Plan, constant};
-use crate::lanes::Number;
-use crate::{Affine, Gate, LowRank, MapError, Symmetric};
+use crate::affine::{Affine, LowRank};
+use crate::coordinates::{Number, RowViewMut, Step, along, apply_steps};
+use crate::error::MapError;
+use crate::gate::Gate;
+use crate::rows_mut::RowsMut;
 
-/// Rows mapped at once by a thread: what it holds beside the rows themselves is two blocks of so many at most.
-pub(crate) const BLOCK: usize = 64;
-/// The same, at most, for rows that are stored in columns.
-const TALLEST: usize = 256;
+/// Rows mapped at once by a thread: what it holds beside the rows is two blocks of so many in f64 at most.
+const BLOCK: usize = 32;
+
+/// Above this rank matrix products are the faster way.
+const FEW: usize = 16;
+
+/// Columns that are turned into pieces of rows at once, where rows are stored in columns.
+const TILE: usize = 8;
 
 /// A checked map of rows, `x + s p(x) (T(x) - x)`; the strength `s` is given at use.
 ///
@@ -81,6 +86,18 @@ impl RowMap {
         self.gate.as_ref()
     }
 
+    /// Maps rows in place at a strength, whatever holds them: [`apply_rows`](Self::apply_rows) for anything that is
+    /// [`RowsMut`].
+    ///
+    /// # Errors
+    /// As [`apply_rows`](Self::apply_rows); [`MapError::Steps`] for rows that do not lie in regular steps.
+    pub fn apply(&self, rows: &mut impl RowsMut, strength: f64) -> Result<(), MapError> {
+        match rows.rows_mut().ok_or(MapError::Steps)? {
+            RowViewMut::F32(rows) => self.move_view(rows, strength),
+            RowViewMut::F64(rows) => self.move_view(rows, strength),
+        }
+    }
+
     /// Maps rows in place at a strength. At strength 0, and where the gate is 0, rows keep every bit.
     ///
     /// A NaN in a row makes NaN of that row (of that coordinate, under a diagonal map), not of others.
@@ -89,17 +106,18 @@ impl RowMap {
     /// `rows`: `[n, d]`, in any layout.
     ///
     /// # Errors
-    /// Rows of another width, or a strength that is not finite.
+    /// Rows of another width, a strength that is not finite; [`MapError::Overflow`] names the first finite row that the map
+    /// takes beyond the range of its numbers, and the rows are then mapped in part.
     pub fn apply_rows(&self, rows: MatMut<'_, f64>, strength: f64) -> Result<(), MapError> {
-        self.apply(rows, strength)
+        self.move_view(rows, strength)
     }
 
-    /// As [`apply_rows`](Self::apply_rows) for rows in f32: computed in f64 and rounded once.
+    /// Maps rows in f32 in place, as [`apply_rows`](Self::apply_rows) does: computed in f64 and rounded once.
     ///
     /// # Errors
     /// As [`apply_rows`](Self::apply_rows).
     pub fn apply_rows_f32(&self, rows: MatMut<'_, f32>, strength: f64) -> Result<(), MapError> {
-        self.apply(rows, strength)
+        self.move_view(rows, strength)
     }
 
     /// The share `p(x)` of the map that each row gets: 1 where the map has no gate.
@@ -117,38 +135,75 @@ impl RowMap {
         }
     }
 
-    fn apply<T: Number>(&self, rows: MatMut<'_, T>, strength: f64) -> Result<(), MapError> {
+    fn move_view<T: Number>(&self, rows: MatMut<'_, T>, strength: f64) -> Result<(), MapError> {
         self.check_width(rows.ncols())?;
         check_strength(strength)?;
         if strength == 0.0 {
             return Ok(());
         }
-        // A block's part of a column is in one piece, so columns want blocks as tall as leave work for all threads.
-        let tall = rows.nrows().div_ceil(2 * rayon::current_num_threads()).clamp(BLOCK, TALLEST);
-        let block = if rows.row_stride() == 1 && rows.col_stride() != 1 { tall } else { BLOCK };
         // Blocks of rows do not know of each other: which thread maps which changes no bit.
-        let blocks = rows.par_row_chunks_mut(block);
-        let constant = constant(&self.affine);
-        match Plan::new(&self.affine, self.gate(), &constant, strength) {
-            Some(plan) => {
-                blocks.for_each(|block| plan.apply(block));
-                Ok(())
-            }
-            None => blocks.try_for_each(|block| self.apply_whole(block, strength)),
+        let blocks = rows.par_row_chunks_mut(BLOCK).enumerate().filter_map(|(index, block)| {
+            self.apply_block(block, strength).map(|(i, j)| (index * BLOCK + i, j))
+        });
+        match blocks.min() {
+            None => Ok(()),
+            Some((row, column)) => Err(MapError::Overflow { row, column, number: T::NAME }),
         }
     }
 
-    /// By way of the whole displacement.
-    fn apply_whole<T: Number>(&self, mut block: MatMut<'_, T>, strength: f64) -> Result<(), MapError> {
-        let x = Mat::from_fn(block.nrows(), block.ncols(), |i, j| block[(i, j)].widen());
-        let share = self.gate_rows(x.as_ref())?;
-        let moved = self.affine.displacement(x.as_ref());
-        for j in 0..block.ncols() {
-            for (i, &share) in share.iter().enumerate().filter(|&(_, &share)| share != 0.0) {
-                block[(i, j)] = T::narrow(x[(i, j)] + strength * share * moved[(i, j)]);
+    /// Maps a few rows; row and column of the first value that leaves the range of `T`, if one does.
+    fn apply_block<T: Number>(&self, mut block: MatMut<'_, T>, strength: f64) -> Option<(usize, usize)> {
+        if let Some(mut rows) = in_one_piece(block.as_mut()) {
+            return self.move_rows(&mut rows, strength);
+        }
+        let (n, d) = block.shape();
+        let mut copy = vec![T::ZERO; n * d];
+        let tiles = (0..d).step_by(TILE).map(|start| start..d.min(start + TILE));
+        for columns in tiles.clone() {
+            for i in 0..n {
+                columns.clone().for_each(|j| copy[i * d + j] = block[(i, j)]);
             }
         }
-        Ok(())
+        let overflow = self.move_rows(&mut copy.chunks_exact_mut(d).collect::<Vec<_>>(), strength);
+        for columns in tiles {
+            for i in 0..n {
+                columns.clone().for_each(|j| block[(i, j)] = copy[i * d + j]);
+            }
+        }
+        overflow
+    }
+
+    fn move_rows<T: Number>(&self, rows: &mut [&mut [T]], strength: f64) -> Option<(usize, usize)> {
+        let weights: Vec<f64> = match &self.gate {
+            Some(gate) => {
+                let odds = gate.log_odds_of(rows);
+                odds.into_iter().map(|odds| strength * gate.probability(odds)).collect()
+            }
+            None => vec![strength; rows.len()],
+        };
+        let row = match &self.affine {
+            Affine::LowRank(map) if map.u.ncols() <= FEW => {
+                let (grow, constant) = (map.scale - 1.0, map.constant());
+                let grow = (grow != 0.0).then_some((grow, map.mean.as_slice()));
+                let z = along(map.v.as_ref(), &map.mean, rows);
+                let step = Step { grow, constant: &constant, directions: map.u.as_ref() };
+                step.apply(rows, &weights, z.as_ref())
+            }
+            Affine::Mixture(map) => {
+                let z = map.steps(rows);
+                let step = Step { grow: None, constant: &map.offset, directions: map.u.as_ref() };
+                step.apply(rows, &weights, z.as_ref())
+            }
+            affine => {
+                let mut x = Mat::zeros(self.dim(), rows.len());
+                for (i, row) in rows.iter().enumerate() {
+                    x.col_as_slice_mut(i).iter_mut().zip(&**row).for_each(|(wide, x)| *wide = x.widen());
+                }
+                apply_steps(rows, &weights, affine.displacement(x).as_ref())
+            }
+        }?;
+        let column = rows[row].iter().position(|x| !x.is_finite())?;
+        Some((row, column))
     }
 
     fn check_width(&self, found: usize) -> Result<(), MapError> {
@@ -162,63 +217,7 @@ pub(crate) fn check_strength(value: f64) -> Result<(), MapError> {
     if value.is_finite() { Ok(()) } else { Err(MapError::OutOfRange { part, value, expected }) }
 }
 
-impl Affine {
-    /// `T(x) - x` of rows of the right width.
-    fn displacement(&self, x: MatRef<'_, f64>) -> Mat<f64> {
-        // In turn: faer's threads would change the order of sums, and with it the bits.
-        let par = Par::Seq;
-        let (n, dim) = x.shape();
-        match self {
-            Affine::LowRank(LowRank { scale, mean, offset, u, v }) => {
-                displaced(x, *scale, mean, offset, v.as_ref(), None, u.as_ref())
-            }
-            Affine::Symmetric(Symmetric { scale, mean, offset, basis, core }) => {
-                displaced(x, *scale, mean, offset, basis.as_ref(), Some(core.as_ref()), basis.as_ref())
-            }
-            Affine::Diagonal(map) => Mat::from_fn(n, dim, |i, j| {
-                let x = x[(i, j)];
-                match &map.range {
-                    // A NaN is in no range, and stays what it is.
-                    Some((lo, hi)) if !(lo[j] < x && x < hi[j]) => 0.0,
-                    _ => (map.weight[j] - 1.0) * x + map.bias[j],
-                }
-            }),
-            Affine::Dense(map) => {
-                let mut moved = Mat::from_fn(n, dim, |i, j| map.bias[j] - x[(i, j)]);
-                matmul(moved.as_mut(), Accum::Add, x, map.matrix.transpose(), 1.0, par);
-                moved
-            }
-            Affine::Mixture(map) => map.displacement(x),
-        }
-    }
-}
-
-/// `(a - 1) x + c + U C^T V^T (x - m)`, without a `C` where there is none. Around the mean,
-/// `T(x) - x = (T(m) - m) + ((a - 1) I + U C^T V^T)(x - m)`: nothing large cancels.
-fn displaced(
-    x: MatRef<'_, f64>,
-    scale: f64,
-    mean: &[f64],
-    offset: &[f64],
-    v: MatRef<'_, f64>,
-    core: Option<MatRef<'_, f64>>,
-    u: MatRef<'_, f64>,
-) -> Mat<f64> {
-    let (n, dim) = x.shape();
-    let times = |a: MatRef<'_, f64>, b: MatRef<'_, f64>| {
-        let mut out = Mat::zeros(a.nrows(), b.ncols());
-        matmul(out.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
-        out
-    };
-    let mut moved = Mat::from_fn(n, dim, |i, j| x[(i, j)] - mean[j]);
-    let mut z = times(moved.as_ref(), v);
-    if let Some(core) = core {
-        z = times(z.as_ref(), core);
-    }
-    let grow = scale - 1.0;
-    for (j, column) in moved.as_mut().col_iter_mut().enumerate() {
-        column.iter_mut().for_each(|x| *x = grow * *x + (grow * mean[j] + offset[j]));
-    }
-    matmul(moved.as_mut(), Accum::Add, z.as_ref(), u.transpose(), 1.0, Par::Seq);
-    moved
+/// Each row as a slice, where its values lie one after the other.
+fn in_one_piece<T>(block: MatMut<'_, T>) -> Option<Vec<&mut [T]>> {
+    block.row_iter_mut().map(|row| Some(row.try_as_row_major_mut()?.as_slice_mut())).collect()
 }

@@ -1,12 +1,10 @@
 //! A blend of affine maps, each weighed by how much a row is its own.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Mat, MatRef};
 
-use crate::affine::{check_matrix, check_number, check_vector};
-use crate::block::coordinates;
-use crate::kernel::Projection;
-use crate::{LowRank, MapError};
+use crate::affine::{LowRank, check_matrix, check_number, check_vector};
+use crate::coordinates::{Number, along, form, scaled};
+use crate::error::MapError;
 
 /// Affine maps in `K` coordinates, blended by a softmax of quadratic forms:
 ///
@@ -71,35 +69,52 @@ impl Mixture {
         if rows.ncols() != self.dim() {
             return Err(MapError::Width { expected: self.dim(), found: rows.ncols() });
         }
-        Ok(self.shares_at(self.coordinates(rows).as_ref()))
+        let each: Vec<Vec<f64>> = rows.row_iter().map(|row| row.iter().copied().collect()).collect();
+        let z = along(self.v.as_ref(), &self.center, &each);
+        let shares: Vec<Vec<f64>> = (0..rows.nrows()).map(|i| self.shares_at(z.col_as_slice(i))).collect();
+        Ok(Mat::from_fn(rows.nrows(), self.pieces.len(), |i, c| shares[i][c]))
     }
 
-    /// `T(x) - x` of rows of the right width.
-    pub(crate) fn displacement(&self, x: MatRef<'_, f64>) -> Mat<f64> {
-        let step = self.steps(self.coordinates(x).as_ref());
-        let mut moved = Mat::from_fn(x.nrows(), self.dim(), |_, j| self.offset[j]);
-        matmul(moved.as_mut(), Accum::Add, step.as_ref(), self.u.transpose(), 1.0, Par::Seq);
-        moved
+    /// The steps of rows along `U`, as columns, `[K, n]`.
+    pub(crate) fn steps<T: Number>(&self, rows: &[impl AsRef<[T]>]) -> Mat<f64> {
+        let mut z = along(self.v.as_ref(), &self.center, rows);
+        for i in 0..z.ncols() {
+            let step = self.step_at(z.col_as_slice(i));
+            z.col_as_slice_mut(i).copy_from_slice(&step);
+        }
+        z
     }
 
-    /// Steps along `U` at coordinates `[n, K]`, both row after row.
-    pub(crate) fn steps_at(&self, n: usize, z: &[f64]) -> Vec<f64> {
-        let k = self.v.ncols();
-        let step = self.steps(MatRef::from_row_major_slice(z, n, k));
-        (0..n * k).map(|at| step[(at / k, at % k)]).collect()
+    fn step_at(&self, z: &[f64]) -> Vec<f64> {
+        let mut step = vec![0.0; z.len()];
+        // A piece without a share has no say, not even where its step overflows.
+        for (piece, share) in self.pieces.iter().zip(self.shares_at(z)).filter(|&(_, share)| share != 0.0) {
+            for (a, step) in step.iter_mut().enumerate() {
+                let along = z.iter().enumerate().map(|(b, z)| piece.matrix[(a, b)] * z);
+                *step += share * (piece.shift[a] + along.sum::<f64>());
+            }
+        }
+        step
     }
 
-    fn steps(&self, z: MatRef<'_, f64>) -> Mat<f64> {
-        let shares = self.shares_at(z);
-        let (n, k) = z.shape();
-        Mat::from_fn(n, k, |i, a| {
-            let of = |piece: &Piece| {
-                piece.shift[a] + (0..k).map(|b| piece.matrix[(a, b)] * z[(i, b)]).sum::<f64>()
-            };
-            // A piece without a share has no say, not even where its step overflows.
-            let weighed = self.pieces.iter().enumerate().filter(|&(c, _)| shares[(i, c)] != 0.0);
-            weighed.map(|(c, piece)| shares[(i, c)] * of(piece)).sum::<f64>()
-        })
+    /// The shares at the coordinates of a row, by the differences of the forms from the largest: nothing overflows, and the
+    /// sum is at least 1. Where forms overflow they are compared over the square of the row's magnitude.
+    fn shares_at(&self, z: &[f64]) -> Vec<f64> {
+        let forms = |z: &[f64], s: f64| -> Vec<f64> {
+            let of = |piece: &Piece| form(piece.constant, &piece.linear, piece.quadratic.as_ref(), z, s);
+            self.pieces.iter().map(of).collect()
+        };
+        let (mut q, mut s) = (forms(z, 1.0), 1.0);
+        if !q.iter().all(|q| q.is_finite()) && z.iter().all(|z| z.is_finite()) {
+            let (unit, magnitude) = scaled(z);
+            (q, s) = (forms(&unit, magnitude), magnitude);
+        }
+        let top = q.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        // 0 times an infinite square is no number, and no difference.
+        let below = |q: f64| if q == top { 0.0 } else { (q - top) * s * s };
+        let weights: Vec<f64> = q.into_iter().map(|q| below(q).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().map(|weight| weight / sum).collect()
     }
 
     /// The same map as one low-rank map, where there is a single piece.
@@ -149,26 +164,5 @@ impl Mixture {
             check_vector("shift", &piece.shift, k)?;
         }
         Ok(())
-    }
-
-    fn coordinates(&self, x: MatRef<'_, f64>) -> Mat<f64> {
-        let z = coordinates(x, &Projection::new(&self.center, &self.v));
-        MatRef::from_row_major_slice(&z, x.nrows(), self.v.ncols()).to_owned()
-    }
-
-    fn shares_at(&self, z: MatRef<'_, f64>) -> Mat<f64> {
-        let k = z.ncols();
-        let forms = Mat::from_fn(z.nrows(), self.pieces.len(), |i, c| {
-            let piece = &self.pieces[c];
-            let slope =
-                |a: usize| piece.linear[a] + (0..k).map(|b| piece.quadratic[(a, b)] * z[(i, b)]).sum::<f64>();
-            piece.constant + (0..k).map(|a| z[(i, a)] * slope(a)).sum::<f64>()
-        });
-        // Against the largest: nothing overflows, and the sum is at least 1.
-        let largest = |i: usize| forms.row(i).iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let tops: Vec<f64> = (0..z.nrows()).map(largest).collect();
-        let weights = Mat::from_fn(z.nrows(), self.pieces.len(), |i, c| (forms[(i, c)] - tops[i]).exp());
-        let sums: Vec<f64> = weights.row_iter().map(|row| row.iter().sum()).collect();
-        Mat::from_fn(z.nrows(), self.pieces.len(), |i, c| weights[(i, c)] / sums[i])
     }
 }

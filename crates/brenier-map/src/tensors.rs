@@ -2,8 +2,12 @@
 
 use faer::{Mat, MatRef};
 
+use crate::affine::{Affine, Dense, Diagonal, LowRank, Symmetric};
 use crate::container::{Reader, Writer};
-use crate::{Affine, Dense, Diagonal, Gate, LowRank, MapError, Mixture, Piece, RowMap, Symmetric};
+use crate::error::MapError;
+use crate::gate::Gate;
+use crate::map::RowMap;
+use crate::mixture::{Mixture, Piece};
 
 /// Writes the parts of a map, and returns the name of its kind.
 pub(crate) fn write(writer: &mut Writer, name: &str, map: &RowMap) -> &'static str {

@@ -3,9 +3,9 @@
 
 mod common;
 
-use brenier_map::{Affine, Dense, Diagonal, Gate, LowRank, MapError, RowMap};
+use brenier_map::{Affine, Dense, Diagonal, Gate, LowRank, MapError, Mixture, Piece, RowMap};
 use common::{any_map, apply, distance, mapped, matrix, share};
-use faer::{Mat, MatMut};
+use faer::{Mat, MatMut, mat};
 use proptest::prelude::*;
 
 const DIM: usize = 6;
@@ -158,6 +158,63 @@ fn the_gate_is_sound_at_any_log_odds() {
     let tail = (-100.0_f64).exp();
     assert!((p[2] - tail).abs() <= 4.0 * f64::EPSILON * tail, "{:e}", p[2]);
     assert_eq!(map.gate().unwrap().log_odds(x.as_ref()).unwrap()[1], -1e4);
+}
+
+#[test]
+fn a_row_beyond_the_range_of_f32_is_an_error_and_not_an_infinity() {
+    let map = shift(vec![0.0, 3e38, 0.0]);
+    let place = |i: usize, j: usize| if (i, j) == (40, 1) { 1e38_f32 } else { 0.0 };
+    let mut rows = Mat::from_fn(90, 3, place);
+    let error = map.apply_rows_f32(rows.as_mut(), 1.0).unwrap_err();
+    assert!(matches!(error, MapError::Overflow { row: 40, column: 1, number: "f32" }), "{error}");
+    // In f64 it is in range, and what was no number before is no news.
+    let mut rows = Mat::from_fn(90, 3, |i, j| f64::from(place(i, j)));
+    map.apply_rows(rows.as_mut(), 1.0).unwrap();
+    let mut rows = Mat::from_fn(2, 3, |i, _| [f32::INFINITY, f32::NAN][i]);
+    map.apply_rows_f32(rows.as_mut(), 1.0).unwrap();
+    assert!(rows[(0, 1)] == f32::INFINITY && rows[(1, 1)].is_nan());
+}
+
+#[test]
+fn shares_of_a_row_so_far_that_every_form_overflows_are_those_of_the_widest() {
+    let piece = |precision: f64, linear: f64| Piece {
+        constant: 0.0,
+        linear: vec![linear],
+        quadratic: Mat::full(1, 1, -0.5 * precision),
+        matrix: Mat::zeros(1, 1),
+        shift: vec![1.0],
+    };
+    let mixture = Mixture {
+        center: vec![0.0],
+        offset: vec![0.0],
+        u: Mat::full(1, 1, 1.0),
+        v: Mat::full(1, 1, 1.0),
+        pieces: vec![piece(2.0, 0.0), piece(1.0, 3.0), piece(4.0, 0.0)],
+    };
+    for far in [1e160, -1e200, 1e300] {
+        let x = Mat::full(1, 1, far);
+        assert_eq!(mixture.shares(x.as_ref()).unwrap(), mat![[0.0, 1.0, 0.0]], "{far:e}");
+        let map = RowMap::new(Affine::Mixture(mixture.clone())).unwrap();
+        let mut moved = x.clone();
+        map.apply_rows(moved.as_mut(), 1.0).unwrap();
+        assert!(moved[(0, 0)].is_finite());
+    }
+    // Log-odds of which both halves overflow have the sign of the wider class.
+    let gate = Gate { quadratic: mat![[-1.0, 0.0], [0.0, 2.0]], ..wide_gate(2) };
+    let odds = gate.log_odds(mat![[1e200, 1e200], [1e200, 1e199]].as_ref()).unwrap();
+    assert_eq!(odds, [f64::INFINITY, f64::NEG_INFINITY]);
+}
+
+fn wide_gate(k: usize) -> Gate {
+    Gate {
+        basis: Mat::identity(k, k),
+        center: vec![0.0; k],
+        constant: 0.0,
+        linear: vec![0.0; k],
+        quadratic: Mat::zeros(k, k),
+        temperature: 1.0,
+        threshold: None,
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
-use crate::gate::gate_along;
-use crate::pair::{Pair, checked_pair};
-use crate::pca_ot::{Axes, axes};
-use crate::samples::{Kept, Owned};
-use crate::{FitOptions, GateOptions, Samples, Shrinkage, Side, TransportError};
-use brenier_linalg::{Covariance, LinalgError, Rows, Weights};
+use crate::error::{Side, TransportError};
+use crate::methods::axes::Axes;
+use crate::methods::gate::gate_along;
+use crate::options::{FitOptions, GateOptions};
+use crate::reduce::Reduced;
+use crate::samples::class::{Class, checked_classes};
+use crate::samples::{Kept, Samples};
+use brenier_linalg::{Covariance, LinalgError, Shrinkage, Weights};
 use serde::{Deserialize, Serialize};
 
 /// The grid over which a gate is calibrated.
@@ -92,22 +94,26 @@ pub fn calibrate_gate<'a>(
     options.check()?;
     grid.check()?;
     let (source, target) = (Kept::new(Side::Source, source.into())?, Kept::new(Side::Target, target.into())?);
-    calibrate(&checked_pair(source.samples(), target.samples(), 2)?, options, grid)
+    let classes = checked_classes(&source, &target, 2)?;
+    let reduced = Reduced::of(&classes)?;
+    calibrate(&reduced.classes, reduced.dim, options, grid)
 }
 
 pub(crate) fn calibrate(
-    pair: &Pair<'_>,
+    classes: &[Class<'_>; 2],
+    dim: usize,
     options: &FitOptions,
     grid: &CalibrationOptions,
 ) -> Result<Calibration, TransportError> {
-    let folds =
-        (0..grid.folds).map(|fold| Fold::new(pair, fold, grid.folds)).collect::<Result<Vec<_>, _>>()?;
+    let fold = |fold| Fold::new(classes, dim, fold, grid.folds);
+    let folds = (0..grid.folds).map(fold).collect::<Result<Vec<_>, _>>()?;
     let prior = options.gate.prior;
     // Of the rows kept out, in the order of the folds.
-    let weights = [0, 1].map(|side| {
-        let all = folds.iter().map(|fold| fold.out[side].weights.as_ref());
-        all.collect::<Option<Vec<_>>>().map(|all| all.into_iter().flatten().copied().collect::<Vec<f64>>())
-    });
+    let weights = |side: usize| {
+        let all = folds.iter().map(|fold| fold.out[side].weights()).collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, LinalgError>(all.into_iter().collect::<Option<Vec<_>>>().map(|all| all.concat()))
+    };
+    let weights = [weights(0)?, weights(1)?];
     let mut table = Vec::new();
     let mut refused = None;
     for &components in &grid.components {
@@ -188,39 +194,38 @@ impl Calibration {
     }
 }
 
-/// The rows of a fold, and those outside it.
+/// The rows of a fold, and those outside it, in reduced coordinates.
 struct Fold {
-    kept: [Owned; 2],
-    out: [Owned; 2],
+    kept: Reduced<'static>,
+    out: [Class<'static>; 2],
 }
 
 impl Fold {
-    fn new(pair: &Pair<'_>, fold: usize, folds: usize) -> Result<Self, TransportError> {
-        let split = |rows: Rows<'_>| {
-            let n = rows.count();
+    fn new(classes: &[Class<'_>; 2], dim: usize, fold: usize, folds: usize) -> Result<Self, TransportError> {
+        let split = |class: &Class<'_>| {
+            let n = class.count();
             if n <= folds {
                 return Err(LinalgError::TooFewRows { needed: folds + 1, found: n });
             }
-            let of = |inside: bool| {
-                let which: Vec<usize> = (0..n).filter(|i| (i % folds == fold) == inside).collect();
-                Owned::pick(rows.into(), &which)
-            };
-            Ok((of(false), of(true)))
+            let (out, kept): (Vec<usize>, Vec<usize>) = (0..n).partition(|i| i % folds == fold);
+            Ok((class.pick(&kept)?, class.pick(&out)?))
         };
-        let (source, target) = (split(pair.source)?, split(pair.target)?);
-        Ok(Self { kept: [source.0, target.0], out: [source.1, target.1] })
+        let (source, target) = (split(&classes[0])?, split(&classes[1])?);
+        let kept = Reduced::of_coordinates([source.0, target.0], classes[0].width(), dim);
+        Ok(Self { kept, out: [source.1, target.1] })
     }
 
     fn axes(&self, options: &FitOptions) -> Result<Axes, TransportError> {
-        let [source, target] = &self.kept;
-        let pair = Pair::new(source.samples().check()?, target.samples().check()?);
-        axes(&pair, None, options)
+        Axes::of(&self.kept, options)
     }
 
     /// Log-odds of the rows kept out, of source and target, by a gate fitted on the others.
     fn log_odds(&self, along: &Axes, options: &FitOptions) -> Result<[Vec<f64>; 2], TransportError> {
         let (gate, _) = gate_along(along, options)?;
-        Ok([gate.log_odds(self.out[0].rows.as_ref())?, gate.log_odds(self.out[1].rows.as_ref())?])
+        let odds = |class: &Class<'_>| {
+            Ok::<_, TransportError>(gate.log_odds(class.needed_rows("calibration of the gate")?.view())?)
+        };
+        Ok([odds(&self.out[0])?, odds(&self.out[1])?])
     }
 }
 

@@ -1,3 +1,4 @@
+use crate::options::Method;
 use brenier_linalg::LinalgError;
 use brenier_map::MapError;
 use std::fmt;
@@ -68,7 +69,7 @@ pub enum TransportError {
         found: usize,
     },
     /// A name that is no method.
-    #[error("unknown method {found:?}; known are {}", crate::Method::names())]
+    #[error("unknown method {found:?}; known are {}", Method::names())]
     UnknownMethod {
         /// The name given.
         found: String,
@@ -82,6 +83,16 @@ pub enum TransportError {
         found: f64,
         /// What it may be.
         expected: &'static str,
+    },
+    /// An option that the method would not read.
+    #[error(
+        "method {method} does not read the option {option}; hint: leave it at its default, or take a method that reads it"
+    )]
+    Unread {
+        /// The option's name.
+        option: &'static str,
+        /// The method.
+        method: Method,
     },
     /// Something that takes more than a mean and a covariance.
     #[error("{what} needs the rows themselves, and moments keep none: {instead}")]
@@ -97,7 +108,7 @@ pub enum TransportError {
     )]
     SameMean {
         /// The method that needs a direction.
-        method: crate::Method,
+        method: Method,
         /// The distance of the means.
         distance: f64,
     },
@@ -142,7 +153,7 @@ pub enum TransportError {
     NotGaussian(LinalgError),
     /// What makes no Gaussian mixture.
     #[error("Gaussian mixture: {0}")]
-    Mixture(#[from] crate::MixtureError),
+    Mixture(#[from] MixtureError),
     /// A numerical failure, or more components than the rank.
     #[error(transparent)]
     Linalg(#[from] LinalgError),
@@ -152,4 +163,78 @@ pub enum TransportError {
     /// A map that could not be built, such as one whose entries overflow.
     #[error(transparent)]
     Map(#[from] MapError),
+}
+
+/// What makes no mixture, or no map between two.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum MixtureError {
+    /// Weights and components that do not pair up, or none.
+    #[error("{weights} weights for {components} components; as many are needed, and at least 1")]
+    Count {
+        /// Number of weights.
+        weights: usize,
+        /// Number of components.
+        components: usize,
+    },
+    /// A weight that is no positive number.
+    #[error("weight {index} is {value}; every weight has to be a finite number above 0")]
+    Weight {
+        /// Which one, counted from 0.
+        index: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// Weights of another sum than 1.
+    #[error("the weights sum to {found}, but have to sum to 1")]
+    Sum {
+        /// Their sum.
+        found: f64,
+    },
+    /// Components of different dimensions.
+    #[error("component {index} has dimension {found}, but {expected} was expected")]
+    Widths {
+        /// Which one, counted from 0.
+        index: usize,
+        /// Dimension of the first.
+        expected: usize,
+        /// Its dimension.
+        found: usize,
+    },
+    /// Too few rows for so many components.
+    #[error("{rows} rows for {components} components; at least {needed} are needed, or fewer components")]
+    TooFewRows {
+        /// Rows given.
+        rows: usize,
+        /// Components asked for.
+        components: usize,
+        /// Rows needed.
+        needed: usize,
+    },
+    /// Weights that leave too few effective rows for so many components.
+    #[error(
+        "the weights of {rows} rows leave {effective:.3} effective rows for {components} components; at least {needed} are needed, or fewer components"
+    )]
+    TooLittleWeight {
+        /// Rows with a weight above 0.
+        rows: usize,
+        /// How many rows their weights leave, `(sum w)^2 / sum w^2`.
+        effective: f64,
+        /// Components asked for.
+        components: usize,
+        /// Effective rows needed.
+        needed: usize,
+    },
+    /// A component whose covariance is singular.
+    #[error(
+        "component {index} spans {rank} of {dim} dimensions, so it has no density; use fewer dimensions or a covariance floor above 0"
+    )]
+    NoDensity {
+        /// Which one, counted from 0.
+        index: usize,
+        /// Dimensions that it spans.
+        rank: usize,
+        /// All dimensions.
+        dim: usize,
+    },
 }

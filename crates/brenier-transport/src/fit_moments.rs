@@ -1,41 +1,14 @@
-use crate::baselines::{act_between, projection_between, shift_between};
-use crate::gate::gate_between;
-use crate::leace::{Pooled, erasure};
-use crate::made::{Made, between};
-use crate::pair::LIMIT;
-use crate::pca_ot::{InAxes, middle, weights};
-use crate::ppca::latent_of;
-use crate::sketch::Known;
-use crate::{Certificate, Covariance, Fit, FitOptions, Gaussian, Method, Shrinkage, Side, TransportError};
-use brenier_linalg::{
-    LinalgError, Moments, effective_rank, oas_of_factor, pca_of_factor, product, reduce, transpose_product,
-};
-use faer::{Mat, MatRef};
-
-impl Gaussian {
-    /// The Gaussian `N(m, S')` of moments, with `S'` the covariance of [`Moments::factor`]: that of the rows where
-    /// nothing was lost, and below it by at most [`Moments::bound`] elsewhere.
-    ///
-    /// # Errors
-    /// [`TransportError::Linalg`] if no row was taken in.
-    pub fn from_moments(moments: &Moments, covariance: Covariance) -> Result<Self, TransportError> {
-        if moments.count() == 0 {
-            return Err(LinalgError::TooFewRows { needed: 1, found: 0 }.into());
-        }
-        let factor = reduce(moments.factor(covariance));
-        Ok(Self { mean: moments.mean().to_vec(), factor, isotropic: 0.0 })
-    }
-
-    /// The Gaussian of `z = diag(1/roots) P^T (x - center)`.
-    fn along(&self, basis: MatRef<'_, f64>, center: &[f64], roots: Option<&[f64]>) -> Self {
-        let away = Mat::from_fn(self.dim(), 1, |j, _| self.mean[j] - center[j]);
-        let (mean, factor) = (transpose_product(basis, away.as_ref()), product(self.factor(), basis));
-        let root = |j: usize| roots.map_or(1.0, |roots| roots[j]);
-        let factor = Mat::from_fn(factor.nrows(), factor.ncols(), |i, j| factor[(i, j)] / root(j));
-        let mean = (0..basis.ncols()).map(|j| mean[(j, 0)] / root(j)).collect();
-        Self { mean, factor: reduce(factor), isotropic: 0.0 }
-    }
-}
+use crate::certificate::Certificate;
+use crate::certificate::certify::{Certified, certify};
+use crate::certificate::sketch::Streamed;
+use crate::error::{Side, TransportError};
+use crate::fit::{Fit, effective_ranks};
+use crate::gaussian::Gaussian;
+use crate::methods::estimate;
+use crate::options::{FitOptions, Method};
+use crate::reduce::Reduced;
+use crate::samples::class::{Class, Known, LIMIT, same_width};
+use brenier_linalg::{Covariance, LinalgError, Moments, Shrinkage};
 
 /// Fits `method` from the moments of the source (the behaviour to be changed) to those of the target (the behaviour
 /// wanted): what [`fit`](crate::fit()) finds in the rows, to rounding, where the moments lost nothing.
@@ -81,29 +54,31 @@ pub fn fit_moments(
     options.check()?;
     refuse_what_needs_rows(method, options)?;
     let covariance = options.covariance;
-    if source.width() != target.width() {
-        let (expected, found) = (source.width(), target.width());
-        return Err(TransportError::Widths { side: Side::Target, expected, found });
-    }
+    same_width(Side::Target, source.width(), target.width())?;
     let gaussians = [
         checked(Side::Source, source, method, covariance)?,
         checked(Side::Target, target, method, covariance)?,
     ];
-    let known = Known { moments: [source, target], gaussians, covariance };
-    let [from, to] = &known.gaussians;
-
-    let made = estimate(method, &known, options)?;
-    let means = [from.mean().to_vec(), to.mean().to_vec()];
-    let sealed = made.seal(method, [source.count(), target.count()], &means, options)?;
-    let (train, sketch) = known.measure(&sealed.map, sealed.certificate.norm)?;
+    let classes = [class(source), class(target)];
+    let reduced = Reduced::of(&classes)?;
+    let made = estimate(method, &classes, &reduced, options, None)?;
+    let ranks = effective_ranks(&reduced, options)?;
+    let Certified { map, certificate } = certify(method, made, reduced, &classes, options)?;
+    let streamed = Streamed { moments: [source, target], gaussians, covariance };
+    let (train, sketch) = streamed.measure(&map, certificate.norm)?;
     let certificate = Certificate {
-        effective_rank_source: effective_rank(from.factor()),
-        effective_rank_target: effective_rank(to.factor()),
+        effective_rank_source: ranks[0],
+        effective_rank_target: ranks[1],
         sketch: Some(sketch),
         train,
-        ..sealed.certificate
+        ..certificate
     };
-    Ok(Fit { map: sealed.map, certificate, method })
+    Ok(Fit { map, certificate, method })
+}
+
+fn class(moments: &Moments) -> Class<'static> {
+    let known = Known::Factor { factor: moments.factor(Covariance::Population), count: moments.count() };
+    Class { mean: moments.mean().to_vec(), known }
 }
 
 fn refuse_what_needs_rows(method: Method, options: &FitOptions) -> Result<(), TransportError> {
@@ -176,157 +151,4 @@ fn checked(
         }
         None => Ok(gaussian),
     }
-}
-
-fn estimate(method: Method, known: &Known<'_>, options: &FitOptions) -> Result<Made, TransportError> {
-    let [source, target] = &known.gaussians;
-    let (d, reg) = (source.dim(), options.reg_abs.unwrap_or(0.0));
-    Ok(match method {
-        Method::PcaOt | Method::Gated => {
-            let axes = Axes::of(known, options)?;
-            let along = |roots: Option<&[f64]>| {
-                [source, target].map(|of| of.along(axes.basis.as_ref(), &axes.center, roots))
-            };
-            let ([in_source, in_target], shrinkage) =
-                regularised(known, along(None), options.shrinkage, reg)?;
-            let (inside, optimality) = InAxes::between(&in_source, &in_target)?;
-            let means = [source.mean().to_vec(), target.mean().to_vec()];
-            let affine = inside.embedded(&axes.basis, means, options.shift);
-            let gate = (method == Method::Gated).then(|| {
-                let roots: Vec<f64> = axes.eigenvalues.iter().map(|value| value.sqrt()).collect();
-                let ([in_source, in_target], shrinkage) =
-                    regularised(known, along(Some(&roots)), options.gate.shrinkage, 0.0)?;
-                let gate =
-                    gate_between(&axes.basis, &roots, &axes.center, [&in_source, &in_target], options)?;
-                Ok::<_, TransportError>((gate, shrinkage))
-            });
-            let (gate, gate_shrinkage) = gate.transpose()?.unzip();
-            let explained = axes.eigenvalues.iter().sum::<f64>() / axes.total;
-            Made {
-                gate,
-                gate_shrinkage,
-                ..Made::in_axes(affine, optimality, axes.basis, shrinkage, explained)
-            }
-        }
-        Method::Leace => {
-            let made = erasure(pooled(known, options.shrinkage)?)?;
-            Made {
-                shrinkage: Some([made.shrinkage; 2]),
-                erasure: Some(made.laws),
-                ..Made::plain(made.affine, made.norm)
-            }
-        }
-        Method::Mean => Made::plain(shift_between(source.mean(), target.mean()), 1.0),
-        Method::Rfa | Method::Ace => {
-            let affine = projection_between(source.mean(), target.mean(), method)?;
-            Made::plain(affine, if d > 1 { 1.0 } else { 0.0 })
-        }
-        Method::ActMean | Method::ActGaussian => {
-            let (map, skipped) = act_between(source, target, method);
-            let norm = map.weight.iter().fold(0.0_f64, |norm, w| norm.max(w.abs()));
-            Made { skipped: Some(skipped), ..Made::plain(brenier_map::Affine::Diagonal(map), norm) }
-        }
-        _ => {
-            let (gaussians, shrinkage) = match options.latent {
-                None => regularised(known, [source.clone(), target.clone()], options.shrinkage, reg)?,
-                Some(latent) => {
-                    let of = |of, moments: &Moments| latent_of(of, latent, moments.count());
-                    let [in_source, in_target] = known.moments;
-                    let found = [of(source, in_source)?, of(target, in_target)?];
-                    (found.map(|of| of.regularised(0.0, reg)), [0.0, 0.0])
-                }
-            };
-            between(method, gaussians, shrinkage, None, options)?
-        }
-    })
-}
-
-/// Source and target in some coordinates, shrunk and regularised, and their shrinkage intensities.
-fn regularised(
-    known: &Known<'_>,
-    [source, target]: [Gaussian; 2],
-    shrinkage: Shrinkage,
-    reg: f64,
-) -> Result<([Gaussian; 2], [f64; 2]), TransportError> {
-    let [n_s, n_t] = known.moments.map(Moments::count);
-    let (a, b) = (intensity(shrinkage, source.factor(), n_s)?, intensity(shrinkage, target.factor(), n_t)?);
-    Ok(([source.regularised(a, reg), target.regularised(b, reg)], [a, b]))
-}
-
-/// The shrinkage intensity of a covariance, of which a factor is given, made from so many rows.
-fn intensity(shrinkage: Shrinkage, factor: MatRef<'_, f64>, rows: usize) -> Result<f64, TransportError> {
-    match shrinkage {
-        Shrinkage::Fixed(intensity) => Ok(intensity),
-        Shrinkage::Oas => Ok(oas_of_factor(factor, rows as f64)),
-        Shrinkage::Auto => Err(fourth_moments("shrinkage")),
-    }
-}
-
-/// The leading principal axes of the pooled rows.
-struct Axes {
-    basis: Mat<f64>,
-    eigenvalues: Vec<f64>,
-    total: f64,
-    center: Vec<f64>,
-}
-
-impl Axes {
-    /// The pooled scatter about the centre `c = p m_s + (1 - p) m_t` of the pool is
-    /// `p S_s + (1 - p) S_t + p (1 - p) (m_t - m_s)(m_t - m_s)^T` with covariances that divide by n.
-    fn of(known: &Known<'_>, options: &FitOptions) -> Result<Self, TransportError> {
-        let [source, target] = &known.gaussians;
-        let [n_s, n_t] = known.moments.map(Moments::count);
-        let (share, [of_source, of_target]) = weights(n_s, n_t, options.pooling);
-        let divisor = |n| known.covariance.divisor(n);
-        let rows =
-            stacked(known, [of_source * divisor(n_s), of_target * divisor(n_t), share * (1.0 - share)]);
-        let pca = pca_of_factor(rows, options.components).map_err(|error| match error {
-            // The rows that were streamed, not those of the factors.
-            LinalgError::ComponentsExceedRank { components, rank, width, .. } => {
-                let rows = n_s.saturating_add(n_t);
-                LinalgError::ComponentsExceedRank { components, rank, rows, width }
-            }
-            other => other,
-        })?;
-        let center = middle(source.mean(), target.mean(), share);
-        Ok(Self { basis: pca.basis, eigenvalues: pca.eigenvalues, total: pca.total, center })
-    }
-}
-
-/// The factor of the covariance of all rows of both classes together.
-fn pooled(known: &Known<'_>, shrinkage: Shrinkage) -> Result<Pooled, TransportError> {
-    let [source, target] = &known.gaussians;
-    let [n_s, n_t] = known.moments.map(Moments::count);
-    let divisor = |n| known.covariance.divisor(n);
-    let n = n_s.saturating_add(n_t);
-    let (share, all) = (n_s as f64 / n as f64, divisor(n));
-    let apart = share * n_t as f64;
-    let rows = stacked(known, [divisor(n_s) / all, divisor(n_t) / all, apart / all]);
-    Ok(Pooled {
-        means: [source.mean().to_vec(), target.mean().to_vec()],
-        share,
-        intensity: intensity(shrinkage, rows.as_ref(), n)?,
-        rows,
-        above: source.factor().nrows(),
-        spread: all / n as f64,
-        noise: 0.0,
-    })
-}
-
-/// The factors of source and target above each other, and the difference of the means under them, each by the root of
-/// its weight.
-fn stacked(known: &Known<'_>, weights: [f64; 3]) -> Mat<f64> {
-    let [source, target] = &known.gaussians;
-    let [of_source, of_target, of_gap] = weights.map(f64::sqrt);
-    let (above, below) = (source.factor(), target.factor());
-    let (m, n) = (above.nrows(), below.nrows());
-    Mat::from_fn(m + n + 1, source.dim(), |i, j| {
-        if i < m {
-            of_source * above[(i, j)]
-        } else if i < m + n {
-            of_target * below[(i - m, j)]
-        } else {
-            of_gap * (target.mean()[j] - source.mean()[j])
-        }
-    })
 }

@@ -1,9 +1,9 @@
-//! Maps that carry one set of activations onto another: Gaussian optimal transport, its baselines, and what can be
-//! proved about each fit.
+//! Maps that carry one set of activations onto another: Gaussian optimal transport, its baselines, and a
+//! certificate of each fit.
 //!
 //! [`fit`] takes a [`Method`], the source rows (the behaviour to be changed), the target rows (the behaviour wanted)
 //! and [`FitOptions`], and gives a [`Fit`]: a [`RowMap`](brenier_map::RowMap) and its [`Certificate`].
-//! [`GaussianOtMap`] is the short way for f32 activations, and [`fit_moments`] the one for more rows than fit in memory: it
+//! [`GaussianOtMap`] is the short way for rows in any container ([`RowSource`]), and [`fit_moments`] the one for more rows than fit in memory: it
 //! takes [`Moments`], streamed, merged and kept in a [`MomentsFile`], and says what they may have lost. Fits run in f64;
 //! no `d x d` matrix appears where there are fewer rows than columns.
 //!
@@ -57,7 +57,7 @@
 //! - AcT's least deviation, 1e-4, is an absolute number, as published: rescale very small activations.
 //! - Weights are importance, not counts: a weight of 2 is a row taken twice wherever covariances are divided by `n`, but
 //!   the unbiased divisor, estimated shrinkages, BIC and the prior of a mixture know that it was seen once.
-//! - Push-forward alone proves nothing: read symmetry, positivity and the cost with it.
+//! - Push-forward alone makes no map the optimal one: read symmetry, positivity and the cost with it.
 //!
 //! # Example
 //! ```
@@ -74,67 +74,51 @@
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod baselines;
-mod bootstrap;
 mod calibrate;
 mod certificate;
-mod column;
-mod em;
-mod entropic;
 mod error;
 mod fit;
 mod fit_moments;
-mod gate;
 mod gaussian;
-mod geodesic;
-mod joint;
-mod leace;
-mod made;
-mod mixture;
-mod mixture_fit;
-mod mixture_ot;
+mod methods;
 mod moments_file;
-mod monge;
 mod options;
+mod ot;
 mod ot_map;
-mod pair;
-mod pca_ot;
-mod plan;
-mod ppca;
 mod random;
+mod reduce;
 mod samples;
 mod select;
-mod sketch;
-mod sliced;
-mod span;
-mod span_measure;
-mod span_ot;
-mod unknown;
-mod whitening;
 
-pub use bootstrap::{Bootstrap, BootstrapOptions};
-pub use brenier_linalg::{Covariance, Moments, Shrinkage};
+pub use brenier_linalg::{
+    Covariance, LinalgError, Moments, RowMajor, RowSource, RowView, Rows, Shrinkage, Weighted, Wide,
+    matrix_of_rows,
+};
+pub use brenier_map::{Affine, Gate, MapError, RowMap, RowViewMut, RowsMut};
 pub use calibrate::{Calibration, CalibrationOptions, CalibrationScore, calibrate_gate};
+pub use certificate::bootstrap::{Bootstrap, BootstrapOptions};
+pub use certificate::sketch::{Sketch, SketchBound};
+pub use certificate::sliced::{Sliced, SlicedOptions, directions, sliced_w2, w2_1d};
 pub use certificate::{Certificate, GateQuality, Optimality, Quality};
-pub use entropic::{Blur, Entropic, EntropicLaws, entropic};
-pub use error::{Side, TransportError};
+pub use error::{MixtureError, Side, TransportError};
+/// The linear algebra of rows and maps.
+pub use faer;
 pub use fit::{Fit, fit};
 pub use fit_moments::fit_moments;
-pub use gaussian::{Gaussian, w2};
-pub use geodesic::{Barycenter, BarycenterOptions, barycenter, geodesic};
-pub use leace::ErasureLaws;
-pub use mixture::{GaussianMixture, MixtureError, mixture_map, mixture_plan};
-pub use mixture_fit::{
+pub use gaussian::geodesic::{Barycenter, BarycenterOptions, barycenter, geodesic};
+pub use gaussian::mixture::fit::{
     CountScore, MixtureCount, MixtureFit, MixtureOptions, MixtureReport, Stop, fit_mixture,
 };
-pub use mixture_ot::MixtureLaws;
+pub use gaussian::mixture::plan::Plan;
+pub use gaussian::mixture::{GaussianMixture, mixture_map, mixture_plan};
+pub use gaussian::ppca::{LatentGaussian, LatentScore, LatentSelection, select_latent};
+pub use gaussian::{Gaussian, w2};
+pub use methods::entropic::{Blur, Entropic, EntropicLaws, entropic};
+pub use methods::leace::ErasureLaws;
+pub use methods::mixture_ot::MixtureLaws;
 pub use moments_file::{MOMENTS_FORMAT, MomentsFile};
-pub use monge::{Monge, monge};
 pub use options::{FitOptions, GateOptions, Method, Pooling, Shift};
+pub use ot::{Monge, monge};
 pub use ot_map::{GaussianOtBuilder, GaussianOtMap};
-pub use plan::Plan;
-pub use ppca::{LatentGaussian, LatentScore, LatentSelection, select_latent};
 pub use samples::{HeldOut, Samples};
 pub use select::{Candidate, Selection, select_components};
-pub use sketch::{Sketch, SketchBound};
-pub use sliced::{Sliced, SlicedOptions, directions, sliced_w2, w2_1d};

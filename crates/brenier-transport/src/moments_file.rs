@@ -1,4 +1,4 @@
-use crate::TransportError;
+use crate::error::TransportError;
 use brenier_files::Existing;
 use brenier_linalg::{Moments, MomentsParts};
 use brenier_map::MapError;

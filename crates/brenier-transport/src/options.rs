@@ -1,4 +1,9 @@
-use crate::{Blur, BootstrapOptions, Covariance, MixtureOptions, Shrinkage, SlicedOptions, TransportError};
+use crate::certificate::bootstrap::BootstrapOptions;
+use crate::certificate::sliced::SlicedOptions;
+use crate::error::TransportError;
+use crate::gaussian::mixture::fit::MixtureOptions;
+use crate::methods::entropic::Blur;
+use brenier_linalg::{Covariance, Shrinkage};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -160,7 +165,8 @@ impl Default for GateOptions {
     }
 }
 
-/// Options of [`fit`](crate::fit()). Each method reads what concerns it.
+/// Options of [`fit`](crate::fit()). Each method reads what concerns it; [`FitOptions::check_for`] refuses what it would not
+/// read, and [`FitOptions::only_for`] leaves that out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FitOptions {
     /// K, the number of principal components of [`Method::PcaOt`], [`Method::Gated`] and [`Method::Mixture`]; 2 by
@@ -174,6 +180,11 @@ pub struct FitOptions {
     /// all d for [`Method::Ot`], [`Method::Entropic`] and [`Method::Whitening`], of the pooled rows for
     /// [`Method::Leace`].
     pub shrinkage: Shrinkage,
+    /// The part `tau` of the target's spread that the source is given about the target's mean, in `0..=1`, for
+    /// [`Method::PcaOt`], [`Method::Gated`], [`Method::Ot`], [`Method::Entropic`] and [`Method::Whitening`]; 1 by default.
+    /// The map is the method's to `N(m_t, tau^2 S_t)`: at 0 it takes every row to the target's mean in the coordinates that
+    /// it moves, as [`Method::Ace`] does along one direction.
+    pub target_spread: f64,
     /// Divisor of the covariances; `n - 1` by default.
     pub covariance: Covariance,
     /// Added to the diagonal of both covariances as it is, in squared units of the activations: POT's `reg`.
@@ -207,6 +218,7 @@ impl Default for FitOptions {
             shift: Shift::default(),
             pooling: Pooling::default(),
             shrinkage: Shrinkage::default(),
+            target_spread: 1.0,
             covariance: Covariance::default(),
             reg_abs: None,
             latent: None,
@@ -226,6 +238,84 @@ impl FitOptions {
         self.act_quantiles.filter(|&range| range != (0.0, 1.0))
     }
 
+    /// These options with the default of each that the method does not read.
+    #[must_use]
+    pub fn only_for(mut self, method: Method) -> Self {
+        use Method::{
+            ActGaussian, ActLinear, ActMean, Entropic, Gated, Leace, Mixture, Ot, PcaOt, Whitening,
+        };
+        let Self {
+            components,
+            shift,
+            pooling,
+            shrinkage,
+            target_spread,
+            covariance: _,
+            reg_abs,
+            latent,
+            gate,
+            mixture,
+            act_quantiles,
+            entropic_sigma,
+            bootstrap: _,
+            sliced: _,
+        } = Self::default();
+        let transports = matches!(method, PcaOt | Gated | Ot | Entropic | Whitening);
+        if !method.uses_components() {
+            (self.components, self.shift, self.pooling) = (components, shift, pooling);
+        }
+        if !(transports || method == Leace) {
+            self.shrinkage = shrinkage;
+        }
+        if !transports {
+            (self.reg_abs, self.target_spread) = (reg_abs, target_spread);
+        }
+        if !method.uses_latent() {
+            self.latent = latent;
+        }
+        if !matches!(method, Gated | Mixture) {
+            self.gate = gate;
+        }
+        if method != Mixture {
+            // A seed may be given to all methods alike.
+            self.mixture = MixtureOptions { seed: self.mixture.seed, ..mixture };
+        }
+        if !matches!(method, ActMean | ActLinear | ActGaussian) {
+            self.act_quantiles = act_quantiles;
+        }
+        if method != Entropic {
+            self.entropic_sigma = entropic_sigma;
+        }
+        self
+    }
+
+    /// Checks that the method reads every option that differs from its default, and the ranges of all.
+    ///
+    /// # Errors
+    /// [`TransportError::Unread`], [`TransportError::Option`].
+    pub fn check_for(&self, method: Method) -> Result<(), TransportError> {
+        self.check()?;
+        let read = self.only_for(method);
+        for (option, is_read) in [
+            ("components", read.components == self.components),
+            ("shift", read.shift == self.shift),
+            ("pooling", read.pooling == self.pooling),
+            ("shrinkage", read.shrinkage == self.shrinkage),
+            ("target spread", read.target_spread == self.target_spread),
+            ("reg-abs", read.reg_abs == self.reg_abs),
+            ("latent", read.latent == self.latent),
+            ("gate", read.gate == self.gate),
+            ("mixture", read.mixture == self.mixture),
+            ("act quantiles", read.act_quantiles == self.act_quantiles),
+            ("entropic sigma", read.entropic_sigma == self.entropic_sigma),
+        ] {
+            if !is_read {
+                return Err(TransportError::Unread { option, method });
+            }
+        }
+        Ok(())
+    }
+
     /// Checks the ranges of all options.
     ///
     /// # Errors
@@ -242,6 +332,9 @@ impl FitOptions {
             {
                 return refuse(name, x, "auto, oas or a number in 0..=1");
             }
+        }
+        if !unit(self.target_spread) {
+            return refuse("target spread", self.target_spread, "a number in 0..=1");
         }
         if let Some(x) = self.reg_abs.filter(|x| !(x.is_finite() && *x >= 0.0)) {
             return refuse("reg-abs", x, "a finite number of 0 or more");

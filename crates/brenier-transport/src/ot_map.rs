@@ -1,32 +1,47 @@
-use crate::{
-    Certificate, Covariance, Fit, FitOptions, GateOptions, Method, Pooling, Samples, Shift, Shrinkage,
-    TransportError, fit,
-};
-use brenier_map::RowMap;
-use faer::{Mat, MatRef};
+use crate::certificate::Certificate;
+use crate::error::TransportError;
+use crate::fit::{Fit, fit};
+use crate::options::{FitOptions, GateOptions, Method, Pooling, Shift};
+use crate::samples::Samples;
+use brenier_linalg::{Covariance, RowSource, Shrinkage};
+use brenier_map::{MapEntry, MapError, MapFile, RowMap, RowsMut};
+use std::collections::BTreeMap;
+use std::path::Path;
 
-/// The optimal map between the Gaussians of two sets of activations, the short way: f32 rows in, a checked map out.
+/// Name of the only map in a file that [`GaussianOtMap::save`] writes.
+const ENTRY: &str = "map";
+
+/// The optimal map between the Gaussians of two sets of activations, the short way: rows in, a checked map out.
+///
+/// Rows are anything that is [`RowSource`]: faer's matrices, slices with a width, and, behind the features of their names,
+/// `ndarray`'s arrays and `nalgebra`'s matrices, of f32 or f64.
 ///
 /// ```
-/// use brenier_transport::{GaussianOtMap, Shift};
+/// use brenier_transport::GaussianOtMap;
 /// use faer::Mat;
 ///
 /// // 60 and 50 activations of width 4, one a row.
 /// let source = Mat::from_fn(60, 4, |i, j| ((i * (j + 2)) as f32 * 0.37).sin());
 /// let target = Mat::from_fn(50, 4, |i, j| 3.0 + 0.5 * ((i * (j + 3)) as f32 * 0.53).cos());
+/// let mut rows = source.clone();
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("map.safetensors");
 ///
-/// let ot = GaussianOtMap::fit(source.as_ref(), target.as_ref())?;
-/// let certificate = ot.certificate();
-/// let laws = certificate.optimality.as_ref().unwrap();
-/// assert!(laws.symmetry < 1e-12 && laws.min_eigenvalue > 0.0);
-/// assert!(laws.push_forward_covariance < 1e-10);
-/// assert!((laws.transport_cost - laws.w2_squared).abs() < 1e-10 * laws.w2_squared);
+/// let fit = GaussianOtMap::fit(&source, &target)?;
+/// fit.apply(&mut rows)?;
+/// fit.save(&path)?;
+/// assert_eq!(GaussianOtMap::load(&path)?.map(), fit.map());
+///
+/// // What is known of it.
+/// let certificate = fit.certificate();
+/// let checked = certificate.optimality.as_ref().unwrap();
+/// assert!(checked.symmetry < 1e-12 && checked.min_eigenvalue > 0.0);
+/// assert!(checked.push_forward_covariance < 1e-10);
+/// assert!((checked.transport_cost - checked.w2_squared).abs() < 1e-10 * checked.w2_squared);
 /// assert!(certificate.train.w2_after < 1e-6 * certificate.train.w2_before);
 ///
-/// // In the two leading principal components, moving the whole mean.
-/// let pca_ot = GaussianOtMap::builder().components(2).shift(Shift::Full).fit(source.as_ref(), target.as_ref())?;
-/// let mut rows = source.clone();
-/// pca_ot.map().apply_rows_f32(rows.as_mut(), 1.0)?;
+/// // In the two leading principal components.
+/// let pca_ot = GaussianOtMap::builder().components(2).fit(&source, &target)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -41,13 +56,51 @@ impl GaussianOtMap {
     ///
     /// # Errors
     /// As [`fit`](crate::fit()).
-    pub fn fit(source: MatRef<'_, f32>, target: MatRef<'_, f32>) -> Result<Self, TransportError> {
+    pub fn fit(source: impl RowSource, target: impl RowSource) -> Result<Self, TransportError> {
         Self::builder().fit(source, target)
     }
 
     /// For anything but the defaults.
     pub fn builder() -> GaussianOtBuilder {
         GaussianOtBuilder { method: Method::Ot, options: FitOptions::default() }
+    }
+
+    /// Maps rows in place: f32 rows in f64, rounded once. [`RowMap::apply`] takes a strength besides.
+    ///
+    /// # Errors
+    /// As [`RowMap::apply`].
+    pub fn apply(&self, rows: &mut impl RowsMut) -> Result<(), TransportError> {
+        Ok(self.0.map.apply(rows, 1.0)?)
+    }
+
+    /// Writes map and certificate as a [`MapFile`] of one entry, `map`; an existing file stays as it is.
+    ///
+    /// # Errors
+    /// [`TransportError::Map`] for an existing file, and for what cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TransportError> {
+        let Fit { map, certificate, method } = &self.0;
+        let certificate = serde_json::to_value(certificate)
+            .map_err(|error| MapError::Layout { what: "map", reason: error.to_string() })?;
+        let entry = MapEntry { map: map.clone(), certificate, method: method.to_string() };
+        let entries = BTreeMap::from([(ENTRY.to_owned(), entry)]);
+        Ok(MapFile { entries, metadata: BTreeMap::new() }.write(path.as_ref(), false)?)
+    }
+
+    /// Reads what [`save`](Self::save) wrote, or any map file of one map that a method of this crate made.
+    ///
+    /// # Errors
+    /// [`TransportError::Map`]: a file that cannot be read, that holds other than one map, or whose certificate is not one of
+    /// this crate's; [`TransportError::UnknownMethod`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, TransportError> {
+        let path = path.as_ref();
+        let unreadable = |reason| MapError::Unreadable { path: path.to_owned(), what: "map", reason };
+        let mut entries = MapFile::read(path)?.entries;
+        let (Some((_, entry)), 1) = (entries.pop_first(), entries.len() + 1) else {
+            return Err(unreadable(format!("{} more maps than one", entries.len())).into());
+        };
+        let certificate = serde_json::from_value(entry.certificate)
+            .map_err(|error| unreadable(format!("the certificate: {error}")))?;
+        Ok(Self(Fit { map: entry.map, certificate, method: entry.method.parse()? }))
     }
 
     /// The map.
@@ -102,6 +155,13 @@ impl GaussianOtBuilder {
         self
     }
 
+    /// The part of the target's spread that the source is given: 0 takes every row to the target's mean, 1 is the optimal
+    /// map.
+    pub fn target_spread(mut self, tau: f64) -> Self {
+        self.options.target_spread = tau;
+        self
+    }
+
     /// Shrinkage of both covariances.
     pub fn shrinkage(mut self, shrinkage: Shrinkage) -> Self {
         self.options.shrinkage = shrinkage;
@@ -127,47 +187,20 @@ impl GaussianOtBuilder {
         self
     }
 
-    /// Fits on f32 rows, widened to f64 first.
+    /// Fits on rows, with their weights if they have any; f32 rows are widened to f64 first.
     ///
     /// # Errors
-    /// As [`fit`](crate::fit()).
+    /// As [`fit`](crate::fit()); [`TransportError::Unread`] for an option that the method does not read, such as a shift in
+    /// all dimensions.
     pub fn fit(
         &self,
-        source: MatRef<'_, f32>,
-        target: MatRef<'_, f32>,
+        source: impl RowSource,
+        target: impl RowSource,
     ) -> Result<GaussianOtMap, TransportError> {
-        self.fit_f64(widen(source).as_ref(), widen(target).as_ref())
+        self.options.check_for(self.method)?;
+        let (from, to) = (source.rows().widened(), target.rows().widened());
+        let from = Samples { rows: from.as_ref(), weights: source.weights() };
+        let to = Samples { rows: to.as_ref(), weights: target.weights() };
+        fit(self.method, from, to, &self.options, None).map(GaussianOtMap)
     }
-
-    /// Fits on f32 rows with a weight each, widened to f64 first; see [`Samples`].
-    ///
-    /// # Errors
-    /// As [`fit`](crate::fit()).
-    pub fn fit_weighted(
-        &self,
-        (source, source_weights): (MatRef<'_, f32>, &[f64]),
-        (target, target_weights): (MatRef<'_, f32>, &[f64]),
-    ) -> Result<GaussianOtMap, TransportError> {
-        let (source, target) = (widen(source), widen(target));
-        self.fit_f64(
-            Samples::weighted(source.as_ref(), source_weights),
-            Samples::weighted(target.as_ref(), target_weights),
-        )
-    }
-
-    /// Fits on f64 rows, with or without weights ([`Samples`]).
-    ///
-    /// # Errors
-    /// As [`fit`](crate::fit()).
-    pub fn fit_f64<'a>(
-        &self,
-        source: impl Into<Samples<'a>>,
-        target: impl Into<Samples<'a>>,
-    ) -> Result<GaussianOtMap, TransportError> {
-        fit(self.method, source, target, &self.options, None).map(GaussianOtMap)
-    }
-}
-
-fn widen(rows: MatRef<'_, f32>) -> Mat<f64> {
-    Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| f64::from(rows[(i, j)]))
 }

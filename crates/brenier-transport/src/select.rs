@@ -1,9 +1,13 @@
-use crate::bootstrap::coordinates;
-use crate::pair::{Pair, checked_pair};
-use crate::pca_ot::pca_ot;
-use crate::samples::{Kept, Owned, along};
-use crate::{FitOptions, Gaussian, Samples, Side, TransportError, w2};
-use brenier_linalg::Rows;
+use crate::certificate::effect::moved;
+use crate::error::{Side, TransportError};
+use crate::gaussian::{Gaussian, w2};
+use crate::methods::Fitted;
+use crate::methods::pca_ot::pca_ot;
+use crate::options::FitOptions;
+use crate::reduce::Reduced;
+use crate::samples::class::{Class, checked_classes};
+use crate::samples::{Kept, Samples};
+use brenier_linalg::Covariance;
 use brenier_map::RowMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -92,27 +96,16 @@ pub fn select_components<'a>(
     }
     options.check()?;
     let (source, target) = (Kept::new(Side::Source, source.into())?, Kept::new(Side::Target, target.into())?);
-    let pair = checked_pair(source.samples(), target.samples(), 2)?;
-    let least = pair.source.count().min(pair.target.count());
+    let classes = checked_classes(&source, &target, 2)?;
+    let least = classes[0].count().min(classes[1].count());
     if folds < 2 || 2 * folds > least {
         return refuse("folds", folds as f64, "2 or more, and at most half the rows of the smaller class");
     }
 
-    // Once in the coordinates of the rows; no fold costs O(d) where they are few.
-    let (source, target) = coordinates(&pair)?;
-    let weights = |rows: Rows<'_>| rows.weights().map(|weights| weights.raw().to_vec());
-    let (w_s, w_t) = (weights(pair.source), weights(pair.target));
-    let (source, target) = (along(&source, w_s.as_deref())?, along(&target, w_t.as_deref())?);
-    let cuts: Vec<[Owned; 4]> = (0..folds)
-        .map(|fold| {
-            let cut = |rows: Rows<'_>, out: bool| {
-                let places: Vec<usize> = (0..rows.count()).filter(|i| (i % folds == fold) == out).collect();
-                Owned::pick(rows.into(), &places)
-            };
-            [cut(source, false), cut(target, false), cut(source, true), cut(target, true)]
-        })
-        .collect();
-    let jobs: Vec<(usize, &[Owned; 4])> =
+    // Once in reduced coordinates; no fold costs O(d) where rows are few.
+    let reduced = Reduced::of(&classes)?;
+    let cuts: Vec<Cut> = (0..folds).map(|fold| Cut::of(&reduced, fold, folds)).collect::<Result<_, _>>()?;
+    let jobs: Vec<(usize, &Cut)> =
         candidates.iter().flat_map(|&k| cuts.iter().map(move |cut| (k, cut))).collect();
     let scores: Vec<f64> =
         jobs.into_par_iter().map(|(k, cut)| score(k, cut, options)).collect::<Result<_, _>>()?;
@@ -135,16 +128,34 @@ pub fn select_components<'a>(
     Ok(Selection { components, best: best.components, table })
 }
 
+/// The rows of a fold, and those kept out of it.
+struct Cut {
+    kept: Reduced<'static>,
+    out: [Class<'static>; 2],
+}
+
+impl Cut {
+    fn of(reduced: &Reduced<'_>, fold: usize, folds: usize) -> Result<Self, TransportError> {
+        let cut = |class: &Class<'_>, out: bool| {
+            class.pick(&(0..class.count()).filter(|i| (i % folds == fold) == out).collect::<Vec<_>>())
+        };
+        let [source, target] = &reduced.classes;
+        let kept = [cut(source, false)?, cut(target, false)?];
+        let kept = Reduced::of_coordinates(kept, reduced.rank, reduced.dim);
+        Ok(Self { kept, out: [cut(source, true)?, cut(target, true)?] })
+    }
+}
+
 /// The distance left over the distance before, of the rows kept out.
-fn score(components: usize, cut: &[Owned; 4], options: &FitOptions) -> Result<f64, TransportError> {
-    let [source, target, source_out, target_out] = cut;
-    let pair = Pair::new(source.samples().check()?, target.samples().check()?);
-    let map = RowMap::new(pca_ot(&pair, None, &FitOptions { components, ..*options }, false)?.affine)?;
-    let mut moved = source_out.rows.clone();
-    map.apply_rows(moved.as_mut(), 1.0)?;
-    let gaussian = |samples: Samples<'_>| Gaussian::from_rows(samples, options.covariance);
-    let goal = gaussian(target_out.samples())?;
-    let before = w2(&gaussian(source_out.samples())?, &goal)?;
-    let after = gaussian(source_out.samples().with_rows(moved.as_ref()))?;
+fn score(components: usize, cut: &Cut, options: &FitOptions) -> Result<f64, TransportError> {
+    let Fitted::Lifted(affine) = pca_ot(&cut.kept, &FitOptions { components, ..*options })?.fitted else {
+        return Ok(1.0);
+    };
+    let (map, covariance): (_, Covariance) = (RowMap::new(affine)?, options.covariance);
+    let source = Samples::from(cut.out[0].needed_rows("a fold")?);
+    let goal = Gaussian::from_rows(cut.out[1].needed_rows("a fold")?, covariance)?;
+    let before = w2(&Gaussian::from_rows(source, covariance)?, &goal)?;
+    let after = moved(&map, source.rows())?.rows;
+    let after = Gaussian::from_rows(source.with_rows(after.transpose()), covariance)?;
     Ok(if before > 0.0 { w2(&after, &goal)? / before } else { 1.0 })
 }

@@ -63,7 +63,7 @@ fn pot_finds_the_same_high_dimensional_map() {
             assert_eq!(found.certificate.shrinkage, Some([0.0, 0.0]));
         }
         let short = GaussianOtMap::builder().latent(latent).covariance(Covariance::Population);
-        let short = short.fit_f64(source.as_ref(), target.as_ref()).unwrap();
+        let short = short.fit(source.as_ref(), target.as_ref()).unwrap();
         let off = relative(map_rows(short.map(), probe.as_ref()).as_ref(), golden.matrix("pot/hd").as_ref());
         assert!(off < DIGITS, "{name}: off by {off:e}");
     }

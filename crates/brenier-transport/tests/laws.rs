@@ -319,7 +319,7 @@ fn f32_rows_are_widened_and_not_fitted_in_f32() {
     let long = fit(Method::Ot, source.as_ref(), target.as_ref(), &FitOptions::default(), None).unwrap();
     assert!(short.map == long.map);
     let gated = GaussianOtMap::builder().components(3).gated(GateOptions::default());
-    let gated = gated.fit_f64(source.as_ref(), target.as_ref()).unwrap();
+    let gated = gated.fit(source.as_ref(), target.as_ref()).unwrap();
     assert_eq!(gated.certificate().method, Method::Gated);
     assert_eq!(gated.certificate().components, Some(3));
 }

@@ -8,7 +8,8 @@ use brenier_linalg::{LinalgError, Rows, center, mean};
 use brenier_transport::{
     BootstrapOptions, Certificate, Covariance, Fit, FitOptions, GateOptions, Gaussian, GaussianOtMap,
     HeldOut, Method, MixtureCount, MixtureOptions, Pooling, Quality, Samples, Shift, Shrinkage, Side,
-    SlicedOptions, TransportError, calibrate_gate, fit, select_components, select_latent, sliced_w2, w2,
+    SlicedOptions, TransportError, Weighted, calibrate_gate, fit, select_components, select_latent,
+    sliced_w2, w2,
 };
 use common::{Golden, map_rows, relative, rows};
 use faer::{Mat, MatRef};
@@ -347,14 +348,18 @@ fn the_builder_the_gaussian_and_the_distances_take_weights() {
     // The rows that a test makes are no f32; those of a model are.
     let short = |rows: &Mat<f64>| Mat::from_fn(rows.nrows(), rows.ncols(), |i, j| rows[(i, j)] as f32);
     let builder = GaussianOtMap::builder().covariance(Covariance::Population);
-    let found =
-        builder.fit_weighted((short(&source).as_ref(), &w_s), (short(&target).as_ref(), &w_t)).unwrap();
+    let found = builder
+        .fit(
+            Weighted { rows: short(&source), weights: &w_s },
+            Weighted { rows: short(&target), weights: &w_t },
+        )
+        .unwrap();
     let expected = builder.fit(short(&many_s).as_ref(), short(&many_t).as_ref()).unwrap();
     same_fit(&found.into_fit(), &expected.into_fit(), source.as_ref(), "builder");
-    let found = builder.fit_f64(s, t).unwrap();
+    let found = builder.fit(s, t).unwrap();
     same_fit(
         &found.into_fit(),
-        &builder.fit_f64(many_s.as_ref(), many_t.as_ref()).unwrap().into_fit(),
+        &builder.fit(many_s.as_ref(), many_t.as_ref()).unwrap().into_fit(),
         source.as_ref(),
         "f64",
     );
@@ -382,8 +387,8 @@ fn shrinkage_and_resamples_are_those_of_the_weights() {
             let intensity = |rows: &Mat<f64>, w: &[f64]| {
                 let rows = Rows::new(rows.as_ref()).unwrap().with_weights(w).unwrap();
                 let centred = center(rows, &mean(rows));
-                let plain = shrinkage.intensity(centred.as_ref()).unwrap();
-                let found = shrinkage.weighted_intensity(centred.as_ref(), rows.weights()).unwrap();
+                let plain = shrinkage.intensity(centred.as_ref(), None, centred.ncols()).unwrap();
+                let found = shrinkage.intensity(centred.as_ref(), rows.weights(), centred.ncols()).unwrap();
                 assert!((found - plain).abs() > 1e-6, "else the test says nothing");
                 found
             };

@@ -190,6 +190,7 @@ pub struct Capture {
     /// 16 bytes times this times the width for each tensor
     #[arg(
         long,
+        requires = "to",
         default_value_t = 512,
         allow_negative_numbers = true,
         value_parser = count::<1, 1_000_000>,
@@ -233,8 +234,7 @@ pub enum CaptureTo {
 
 #[derive(Debug, Args)]
 pub struct Merge {
-    /// Directory that `capture --to rows` wrote, or one with the files that `capture --to moments` wrote, all shards of one
-    /// capture
+    /// Directory with all shards of a capture: rows, or files of moments
     #[arg(long = "in", value_name = "DIR")]
     pub input: PathBuf,
     /// File to write (safetensors)

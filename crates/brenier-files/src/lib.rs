@@ -30,6 +30,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Outputs that take hours are kept in a [`Journal`] until they are complete.
+//!
 //! # Temporary files and signals
 //! A temporary file is removed when writing fails or panics. A signal runs no destructor, so this crate keeps a list of
 //! the temporary files of the process, and a program that ends on a signal calls [`remove_temporaries`] before it does.
@@ -43,6 +45,7 @@
 #![deny(missing_docs)]
 
 mod error;
+mod journal;
 mod read;
 mod target;
 mod temporary;
@@ -52,6 +55,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 pub use error::WriteError;
+pub use journal::Journal;
 pub use read::{open, read, read_to_string};
 pub use temporary::{TemporariesRemoved, remove_temporaries};
 

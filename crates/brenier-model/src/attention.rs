@@ -2,7 +2,7 @@
 
 use brenier_residual::{Batch, KvCache, Sight};
 use burn::module::Module;
-use burn::tensor::{DType, Tensor, activation};
+use burn::tensor::{Bool, Tensor, activation};
 
 use crate::families::QkNorm;
 use crate::layers::{Linear, RmsNorm, widen};
@@ -12,8 +12,8 @@ use crate::rope::Rotation;
 /// nowhere, gets some average and not NaN.
 const LOWEST: f64 = -1e30;
 
-/// Scores that exist at once: 64 MiB of f32.
-const AT_ONCE: usize = 1 << 24;
+/// Scores that exist at once: 16 MiB of f32, which allocators give out again and again without new pages.
+const AT_ONCE: usize = 1 << 22;
 
 /// Causal self-attention: `softmax(scale q k^T) v`, heads in groups that share keys and values, in some layers within a
 /// window.
@@ -36,6 +36,7 @@ pub struct Attention {
 
 /// Query, key and value projections of a checkpoint.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a layer, and burn has no modules in boxes")]
 pub enum Qkv {
     /// A matrix each.
     Separate(SeparateQkv),
@@ -102,7 +103,7 @@ impl Attention {
             Some(cache) => cache.extend(layer, k, v),
             None => (k, v),
         };
-        let mixed = self.mix(q.swap_dims(1, 2), k, v, step.batch, dtype);
+        let mixed = self.settings.mix(q.swap_dims(1, 2), k, v, step.batch, AT_ONCE);
         self.o_proj.forward(mixed.swap_dims(1, 2).reshape([rows, tokens, heads * head_dim]))
     }
 
@@ -132,19 +133,22 @@ impl Attention {
         };
         step.rotations[self.settings.rotation].rotate(widen(x))
     }
+}
 
-    /// Mixes values, some rows or some queries at once, so that scores of all do not exist together.
+impl Settings {
+    /// Mixes values, some rows or some queries at once: of the scores, `at_once` or those of one query in one row exist
+    /// together.
     ///
     /// # Shapes
     /// `q` and the result: `[rows, heads, tokens, head_dim]`; `k`, `v`: `[rows, kv_heads, columns, head_dim]`.
-    fn mix(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, batch: &Batch, dtype: DType) -> Tensor<4> {
+    fn mix(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, batch: &Batch, at_once: usize) -> Tensor<4> {
         let [rows, heads, tokens, _] = q.dims();
-        let queries = self.queries_at_once(heads, tokens, k.dims()[2]);
+        let queries = self.queries_at_once(heads, tokens, k.dims()[2], at_once);
         let mut blocks = Vec::new();
         for start in (0..tokens).step_by(queries) {
             let queries = start..tokens.min(start + queries);
-            let Sight { columns, hidden } = batch.sight(queries.clone(), self.settings.window);
-            let rows_at_once = (AT_ONCE / (heads * queries.len() * columns.len())).clamp(1, rows);
+            let Sight { columns, hidden } = batch.sight(queries.clone(), self.window);
+            let rows_at_once = (at_once / (heads * queries.len() * columns.len())).clamp(1, rows);
             let (q, k, v) = (
                 part(q.clone(), 2, queries.start, queries.len()),
                 part(k.clone(), 2, columns.start, columns.len()),
@@ -158,7 +162,7 @@ impl Attention {
                     1 => hidden.clone(),
                     _ => hidden.clone().narrow(0, start, count),
                 });
-                parts.push(self.mix_block(of_rows(&q), of_rows(&k), of_rows(&v), hidden, dtype));
+                parts.push(self.mix_block(of_rows(&q), of_rows(&k), of_rows(&v), hidden));
             }
             blocks.push(joined(parts, 0));
         }
@@ -166,11 +170,11 @@ impl Attention {
     }
 
     /// Queries whose scores exist at once; with a window no more than it takes to read few columns twice.
-    fn queries_at_once(&self, heads: usize, tokens: usize, columns: usize) -> usize {
+    fn queries_at_once(&self, heads: usize, tokens: usize, columns: usize, at_once: usize) -> usize {
         const FEWEST: usize = 256;
-        let of_window = self.settings.window.map_or(tokens, |window| window.max(FEWEST));
-        let columns = self.settings.window.map_or(columns, |window| columns.min(window + of_window));
-        (AT_ONCE / (heads * columns)).min(of_window).clamp(1, tokens)
+        let of_window = self.window.map_or(tokens, |window| window.max(FEWEST));
+        let columns = self.window.map_or(columns, |window| columns.min(window + of_window));
+        (at_once / (heads * columns)).min(of_window).clamp(1, tokens)
     }
 
     fn mix_block(
@@ -178,8 +182,7 @@ impl Attention {
         q: Tensor<4>,
         k: Tensor<4>,
         v: Tensor<4>,
-        hidden: Option<Tensor<4, burn::tensor::Bool>>,
-        dtype: DType,
+        hidden: Option<Tensor<4, Bool>>,
     ) -> Tensor<4> {
         let [rows, heads, queries, head_dim] = q.dims();
         let [_, kv_heads, columns, _] = k.dims();
@@ -187,7 +190,7 @@ impl Attention {
         let group = heads / kv_heads * queries;
         let q = q.reshape([rows, kv_heads, group, head_dim]);
         let scores = q.matmul(widen(k).swap_dims(2, 3)).reshape([rows, heads, queries, columns]);
-        let scores = match self.settings.softcap {
+        let scores = match self.softcap {
             Some(cap) => (scores / cap).tanh() * cap,
             None => scores,
         };
@@ -195,7 +198,8 @@ impl Attention {
             Some(hidden) => scores.mask_fill(hidden.expand([rows, heads, queries, columns]), LOWEST),
             None => scores,
         };
-        let weights = activation::softmax(scores, 3).cast(dtype).reshape([rows, kv_heads, group, columns]);
+        let weights =
+            activation::softmax(scores, 3).cast(v.dtype()).reshape([rows, kv_heads, group, columns]);
         weights.matmul(v).reshape([rows, heads, queries, head_dim])
     }
 }
@@ -207,4 +211,87 @@ fn part(x: Tensor<4>, dim: usize, start: usize, length: usize) -> Tensor<4> {
 
 fn joined(mut parts: Vec<Tensor<4>>, dim: usize) -> Tensor<4> {
     if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, dim) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use brenier_residual::Row;
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    /// The definition, number by number in f64.
+    fn mixed(settings: &Settings, [q, k, v]: [&Tensor<4>; 3], batch: &Batch) -> Vec<f32> {
+        let numbers = |x: &Tensor<4>| x.clone().into_data().iter::<f64>().collect::<Vec<_>>();
+        let Settings { heads, kv_heads, head_dim, softcap, window, .. } = *settings;
+        let (columns, [q, k, v]) = (k.dims()[2], [q, k, v].map(numbers));
+        let mut out = Vec::new();
+        for row in 0..batch.rows() {
+            for head in 0..heads {
+                let of_head = row * kv_heads + head / (heads / kv_heads);
+                let of = |x: &[f64], column: usize| {
+                    x[(of_head * columns + column) * head_dim..][..head_dim].to_vec()
+                };
+                for token in 0..batch.tokens() {
+                    let at = batch.past() + token;
+                    let q = &q[((row * heads + head) * batch.tokens() + token) * head_dim..][..head_dim];
+                    let seen =
+                        (batch.padding(row)..=at).filter(|j| window.is_none_or(|window| at - j < window));
+                    let weighted: Vec<(f64, Vec<f64>)> = seen
+                        .map(|column| {
+                            let score: f64 = q.iter().zip(of(&k, column)).map(|(q, k)| q * k).sum();
+                            let score = softcap.map_or(score, |cap| cap * (score / cap).tanh());
+                            (score.exp(), of(&v, column))
+                        })
+                        .collect();
+                    let sum: f64 = weighted.iter().map(|(weight, _)| weight).sum();
+                    let entry =
+                        |i: usize| weighted.iter().map(|(weight, v)| weight * v[i]).sum::<f64>() / sum;
+                    out.extend((0..head_dim).map(|i| if sum > 0.0 { entry(i) as f32 } else { f32::NAN }));
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn any_number_of_scores_at_once_gives_what_the_definition_says() {
+        let device = Device::flex();
+        device.seed(5);
+        let ids: Vec<u32> = (0..9).collect();
+        let prompt =
+            Batch::new(&[Row::prompt(&ids), Row::prompt(&ids[..4]), Row::prompt(&ids[..8])], &device);
+        let prompt = prompt.unwrap();
+        let batches = [prompt.clone(), prompt.columns(5..9), prompt.next(&[1, 2, 3]).unwrap()];
+        for (window, softcap) in [(None, None), (Some(3), None), (Some(1), Some(0.5)), (None, Some(0.5))] {
+            let settings = Settings {
+                heads: 4,
+                kv_heads: 2,
+                head_dim: 6,
+                scale: 1.0,
+                softcap,
+                window,
+                qk_norm: None,
+                rotation: 0,
+            };
+            for batch in &batches {
+                let random = |heads, columns| {
+                    Tensor::random([batch.rows(), heads, columns, 6], Distribution::Normal(0.0, 1.0), &device)
+                };
+                let columns = batch.past() + batch.tokens();
+                let (q, k, v) = (random(4, batch.tokens()), random(2, columns), random(2, columns));
+                let expected = mixed(&settings, [&q, &k, &v], batch);
+                for at_once in [1, 37, 80, 150, 400, 1000, AT_ONCE] {
+                    let found = settings.mix(q.clone(), k.clone(), v.clone(), batch, at_once);
+                    assert_eq!(found.dims(), q.dims());
+                    for (found, expected) in found.into_data().iter::<f32>().zip(&expected) {
+                        // What a padding token gets is any number.
+                        let near = expected.is_nan() || (found - expected).abs() < 1e-5;
+                        assert!(found.is_finite() && near, "{at_once} at once: {found} for {expected}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Continuing prompts, many at once.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use brenier_residual::{
@@ -36,6 +37,9 @@ pub struct GenerateOptions {
     /// Most rows to run at once; `None` goes by the length of the prompts. Speed and memory depend on it, results do
     /// not (beyond rounding).
     pub batch: Option<usize>,
+    /// Indices of prompts that are left out: their results are empty. Those of the others are what they would be with
+    /// these, so that a generation can be done in parts.
+    pub skip: BTreeSet<usize>,
     /// Tokens that end a text; those of a checkpoint are [`ModelDirectory::eos`](crate::ModelDirectory::eos).
     pub eos: Vec<u32>,
     /// Changes to the logits before a token is picked; those that a checkpoint asks for are
@@ -53,6 +57,7 @@ impl Default for GenerateOptions {
             top_p: None,
             seed: 0,
             batch: None,
+            skip: BTreeSet::new(),
             eos: Vec::new(),
             rules: LogitsRules::default(),
         }
@@ -161,7 +166,9 @@ pub fn generate_with(
     }
     let none = Generation { ids: Vec::new(), finish: Finish::MaxNewTokens };
     let mut run = Run { model, options, sampler, tap, on_event, results: vec![none; prompts.len()] };
-    let mut waiting: Vec<(usize, &[u32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
+    let all = prompts.iter().map(Vec::as_slice).enumerate();
+    let mut waiting: Vec<(usize, &[u32])> =
+        all.filter(|(prompt, _)| !options.skip.contains(prompt)).collect();
     if options.max_new_tokens == 0 {
         for (prompt, _) in waiting {
             run.tell(Event::Ended { prompt, generation: &run.results[prompt].clone() })?;

@@ -81,6 +81,7 @@ pub struct Mlp {
 
 /// Gate and up projections of a checkpoint.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a layer, and burn has no modules in boxes")]
 pub enum GateUp {
     /// A matrix each.
     Separate(SeparateGateUp),
@@ -109,14 +110,19 @@ impl Mlp {
     const AT_ONCE: usize = 1 << 24;
 
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let width = self.down_proj.weight.dims()[1];
+        self.in_pieces(x, Self::AT_ONCE / width)
+    }
+
+    /// So many tokens at once, or one.
+    fn in_pieces(&self, x: Tensor<3>, at_once: usize) -> Tensor<3> {
         let [rows, tokens, hidden] = x.dims();
-        let at_once = (Self::AT_ONCE / self.down_proj.weight.dims()[1]).max(1);
         if rows * tokens <= at_once {
             return self.of_some(x);
         }
-        let x = x.reshape([1, rows * tokens, hidden]);
-        Tensor::cat(x.split(at_once, 1).into_iter().map(|x| self.of_some(x)).collect(), 1)
-            .reshape([rows, tokens, hidden])
+        let pieces = x.reshape([1, rows * tokens, hidden]).split(at_once.max(1), 1);
+        let pieces = pieces.into_iter().map(|x| self.of_some(x)).collect();
+        Tensor::cat(pieces, 1).reshape([rows, tokens, hidden])
     }
 
     fn of_some(&self, x: Tensor<3>) -> Tensor<3> {
@@ -159,5 +165,33 @@ pub(crate) fn rounded(number: f64, dtype: DType) -> f64 {
         DType::BF16 => bf16::from_f64(number).to_f64(),
         DType::F32 => f64::from(number as f32),
         _ => number,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    #[test]
+    fn pieces_of_tokens_do_not_show() {
+        let device = Device::flex();
+        let random = |shape: [usize; 2]| Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        let linear = |shape| Linear { weight: Param::from_tensor(random(shape)), bias: None };
+        let mlp = Mlp {
+            gate_up: GateUp::Fused(FusedGateUp { gate_up_proj: linear([10, 4]) }),
+            down_proj: linear([4, 5]),
+            activation: Activation::GeluTanh,
+        };
+        let x = random([21, 4]).reshape([3, 7, 4]);
+        let whole: Vec<f32> = mlp.of_some(x.clone()).into_data().iter::<f32>().collect();
+        for at_once in [0, 1, 4, 7, 20, 21, 100] {
+            let found = mlp.in_pieces(x.clone(), at_once);
+            assert_eq!(found.dims(), [3, 7, 4]);
+            for (found, whole) in found.into_data().iter::<f32>().zip(&whole) {
+                assert!((found - whole).abs() < 1e-5, "{at_once} at once: {found} for {whole}");
+            }
+        }
     }
 }

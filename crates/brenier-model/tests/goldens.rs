@@ -204,6 +204,25 @@ fn rows_that_end_make_room_without_showing_it() {
 }
 
 #[test]
+fn a_generation_can_be_done_in_parts() {
+    let golden = golden("llama31");
+    let options = GenerateOptions {
+        max_new_tokens: 8,
+        temperature: Some(0.8),
+        seed: 3,
+        ..golden.model.generate_options()
+    };
+    let run = |skip: &[usize]| {
+        let options = GenerateOptions { skip: skip.iter().copied().collect(), ..options.clone() };
+        generate(golden.model.model(), &golden.prompts, &options, &mut ()).unwrap()
+    };
+    let (whole, first, rest) = (run(&[]), run(&[1, 2]), run(&[0]));
+    assert_eq!(first[0], whole[0]);
+    assert_eq!(rest[1..], whole[1..]);
+    assert!(first[1].ids.is_empty() && rest[0].ids.is_empty());
+}
+
+#[test]
 fn a_listener_can_stop_a_generation() {
     let golden = golden("llama31");
     let mut tokens = 0;

@@ -123,14 +123,16 @@ pub struct Batch {
     on_device: Arc<OnDevice>,
 }
 
+/// What tokens may attend to, by queries and window.
+type Sights = HashMap<(Range<usize>, Option<usize>), Sight>;
+
 /// Tensors derived from a batch, made when first asked for and once only.
 #[derive(Debug, Default)]
 struct OnDevice {
     ids: OnceLock<Tensor<2, Int>>,
     positions: OnceLock<Tensor<2, Int>>,
     chosen: [OnceLock<Tensor<2, Bool>>; 5],
-    /// By queries and window.
-    sights: Mutex<HashMap<(Range<usize>, Option<usize>), Sight>>,
+    sights: Mutex<Sights>,
 }
 
 impl Batch {

@@ -136,8 +136,8 @@ fn report(
         };
         let what = if args.to == Some(CaptureTo::Moments) { "moments of " } else { "" };
         let of = match &captured.parts {
-            Some((share, parts)) if args.shard.is_some() => format!(", shard {share} in {parts} parts"),
-            Some((_, parts)) => format!(", in {parts} parts"),
+            Some((share, parts)) if args.shard.is_some() => format!(", shard {share} in {parts} part(s)"),
+            Some((_, parts)) => format!(", in {parts} part(s)"),
             None => String::new(),
         };
         let edit = info.map(|info| format!("\n{}", in_words(info))).unwrap_or_default();

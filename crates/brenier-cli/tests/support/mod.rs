@@ -53,7 +53,9 @@ pub fn refused(dir: &Path, args: &[&str], words: &[&str]) -> String {
     for word in words {
         assert!(stderr.contains(word), "{args:?}: no `{word}` in: {stderr}");
     }
-    assert_eq!(listing(dir), before, "{args:?}");
+    let after = listing(dir);
+    let names = |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+    assert!(after == before, "{args:?}: {:?} before, {:?} after", names(&before), names(&after));
     stderr
 }
 

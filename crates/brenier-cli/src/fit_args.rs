@@ -45,6 +45,9 @@ pub struct FitArgs {
     /// Gate: what the log-odds are divided by
     #[arg(long, allow_negative_numbers = true, default_value_t = 1.0, value_name = "T")]
     pub gate_temperature: f64,
+    /// Share of the target's spread that the moved rows get, `0` to `1`; at `0` each goes to the target's mean
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0, value_name = "X")]
+    pub target_spread: f64,
     /// Gate: posterior below which nothing moves
     #[arg(long, allow_negative_numbers = true, value_name = "P")]
     pub gate_threshold: Option<f64>,
@@ -104,6 +107,7 @@ impl FitArgs {
                 Covariance::Population => transport::Covariance::Population,
             },
             reg_abs: self.reg_abs,
+            target_spread: self.target_spread,
             gate: transport::GateOptions {
                 temperature: self.gate_temperature,
                 threshold: self.gate_threshold,

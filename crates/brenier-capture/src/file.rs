@@ -48,9 +48,8 @@ impl ActivationFile {
     /// A file that cannot be read, is truncated or no safetensors file; a floating-point tensor that is not
     /// `[n, d]` or is empty; no such tensor at all. Of a directory: parts that are missing, or of different captures.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
-        if path.is_dir()
-            && let Some((parts, metadata)) = shards::parts(path)?
-        {
+        if path.is_dir() {
+            let (parts, metadata) = shards::parts(path)?;
             let names = parts.first().map(|part| part.names.clone()).unwrap_or_default();
             return Ok(Self { path: path.to_owned(), names, metadata, content: Content::Parts(parts) });
         }

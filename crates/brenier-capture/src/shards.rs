@@ -49,6 +49,12 @@ impl ShardWriter {
         Self { dir: dir.to_owned(), former, plan: Plan::default() }
     }
 
+    /// The file that says what a share in a directory is: where there is one, there was a capture of it.
+    #[must_use]
+    pub fn manifest(dir: &Path, share: Share) -> PathBuf {
+        dir.join(format!("manifest.{}.json", of(share)))
+    }
+
     /// What is captured; empty before the capture.
     #[must_use]
     pub fn plan(&self) -> &Plan {
@@ -78,7 +84,7 @@ impl ActivationSink for ShardWriter {
                 fs::remove_file(&path).map_err(|source| CaptureError::Io { path, source })?;
             }
         }
-        let path = self.dir.join(format!("manifest.{}.json", of(plan.share)));
+        let path = Self::manifest(&self.dir, plan.share);
         if self.former != Former::Resume || !path.exists() {
             let manifest = Manifest { format: SHARDS_FORMAT.to_owned(), plan: plan.clone() };
             brenier_files::write(&path, Existing::Replace, |out| {
@@ -115,15 +121,13 @@ struct Manifest {
     plan: Plan,
 }
 
-/// The files of all parts of all shares of a directory, in the order of the prompts, and their metadata; `None` where
-/// the directory holds no manifest.
-pub(crate) fn parts(
-    dir: &Path,
-) -> Result<Option<(Vec<ActivationFile>, BTreeMap<String, String>)>, CaptureError> {
+/// The files of all parts of all shares of a directory, in the order of the prompts, and their metadata.
+pub(crate) fn parts(dir: &Path) -> Result<(Vec<ActivationFile>, BTreeMap<String, String>), CaptureError> {
+    let missing = |what: String| CaptureError::Incomplete { path: dir.to_owned(), missing: what };
     let mut plans: Vec<(PathBuf, Plan)> = manifests(dir)?;
     plans.sort_by_key(|(_, plan)| plan.share);
-    let Some((first_path, first)) = plans.first().cloned() else { return Ok(None) };
-    let missing = |what: String| CaptureError::Incomplete { path: dir.to_owned(), missing: what };
+    let (first_path, first) =
+        plans.first().cloned().ok_or_else(|| missing("the manifest of a capture".to_owned()))?;
     for (path, plan) in &plans[1..] {
         let mut differences = first.other_capture(plan);
         if plan.share.of() != first.share.of() {
@@ -154,7 +158,7 @@ pub(crate) fn parts(
             files.push(file);
         }
     }
-    Ok(Some((files, first.metadata)))
+    Ok((files, first.metadata))
 }
 
 /// Whether a file holds what its part is to hold.

@@ -99,14 +99,14 @@ fn memory_is_that_of_a_part() {
         let mut sink = ShardWriter::new(dir.path(), Former::Refuse);
         capture_to(&model, &prompts, &request, &mut (), &mut sink, &mut |_| {}).unwrap();
     });
-    const CAP: usize = 8;
-    measure(&mut || {
-        let mut sink = MomentsSink::new(CAP, Nowhere);
-        capture_to(&model, &prompts, &request, &mut (), &mut sink, &mut |_| {}).unwrap();
-    });
+    for prompts in [&prompts[..PROMPTS / 4], &prompts] {
+        measure(&mut || {
+            let mut sink = MomentsSink::new(8, Nowhere);
+            capture_to(&model, prompts, &request, &mut (), &mut sink, &mut |_| {}).unwrap();
+        });
+    }
     // A part, a batch of a quarter of one in a few copies, and buffers.
-    assert!(used[0] < 3 * PART * ROW, "{} of {}", used[0], PROMPTS * ROW);
-    // The same, and twice the cap in f64, in a few copies.
-    assert!(used[1] < 3 * PART * ROW + 3 * 2 * CAP * 2 * ROW, "{} of {}", used[1], PROMPTS * ROW);
-    assert!(used.iter().all(|&used| 4 * used < PROMPTS * ROW), "{used:?}");
+    assert!(used[0] < 3 * PART * ROW, "{used:?} of {}", PROMPTS * ROW);
+    // What factoring takes does not depend on the number of prompts.
+    assert!(4 * used[2] < 5 * used[1], "{used:?} of {}", PROMPTS * ROW);
 }

@@ -64,7 +64,7 @@ pub fn common(left: &Data, right: &Data) -> Result<Vec<String>, CaptureError> {
     common_names((left.path(), left.names()), (right.path(), right.names()))
 }
 
-/// Hash of a file, or of the names and hashes of the files in a directory.
+/// Hash of a file, or of the names and hashes of the files of a capture in a directory.
 pub fn hash(path: &Path) -> anyhow::Result<String> {
     if !path.is_dir() {
         return Ok(sha256_file(path)?);
@@ -94,7 +94,8 @@ fn files_of(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path.is_file() {
+        // What a process that was killed left behind is none of it.
+        if path.extension().is_some_and(|end| end == "safetensors" || end == "json") {
             found.push(path);
         }
     }

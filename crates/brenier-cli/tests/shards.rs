@@ -302,6 +302,6 @@ fn options_of_many_prompts_are_checked() {
     bad(&["--to", "rows", "--resume", "--force", "--out", "o"], &["--resume", "--force"]);
     bad(&["--to", "moments", "--moments-cap", "0", "--out", "o"], &["--moments-cap"]);
     fs::create_dir(dir.join("empty")).unwrap();
-    refused(dir, &["merge", "--in", "empty", "--out", "o"], &["empty"]);
+    refused(dir, &["merge", "--in", "empty", "--out", "o"], &["empty", "manifest"]);
     assert!(!brenier(dir, &["merge", "--in", "source.jsonl", "--out", "o"]).status.success());
 }

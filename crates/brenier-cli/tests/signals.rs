@@ -25,8 +25,8 @@ impl Writing {
         let dir = tempdir().unwrap();
         tensor(&dir.path().join("s"), "x", &cloud(20, 64, 0.0));
         done(dir.path(), &["fit", "--source", "s", "--target", "s", "--method", "whitening", "--out", "map"]);
-        // A sparse file of zeros: 600,000 rows of 64 numbers, 154 MB.
-        let rows = 600_000;
+        // A sparse file of zeros: 1,800,000 rows of 64 numbers, 461 MB.
+        let rows = 1_800_000;
         let header =
             format!(r#"{{"x":{{"dtype":"F32","shape":[{rows},64],"data_offsets":[0,{}]}}}}"#, rows * 256);
         let mut file = File::create(dir.path().join("large")).unwrap();

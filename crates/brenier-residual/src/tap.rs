@@ -60,7 +60,7 @@ pub trait Tap {
 ///
 /// // Doubles the last token of the prompt.
 /// let mut double = tap_fn([HookPoint::resid_mid(3)], |_, tokens, x| {
-///     let chosen = tokens.chosen(TokenSet::Last).unsqueeze_dim(2).expand(x.dims());
+///     let chosen = tokens.chosen(TokenSet::Last).unsqueeze_dim::<3>(2).expand(x.dims());
 ///     Ok(x.clone().mask_where(chosen, x * 2.0))
 /// });
 /// assert!(double.wants(HookPoint::resid_mid(3)) && !double.wants(HookPoint::resid_post(3)));

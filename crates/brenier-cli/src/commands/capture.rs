@@ -6,7 +6,7 @@ use brenier::capture::{
     Activations, Fact, Former, MomentsSink, Plan, Request, ShardWriter, capture, capture_to,
 };
 use brenier::eval::{InterventionInfo, Subject as _};
-use brenier::files;
+use brenier::files::{self, Existing};
 use brenier::hooks;
 use brenier::residual::HookPoint;
 use serde_json::{Value, json};
@@ -160,6 +160,10 @@ fn check(args: &Capture, console: &Console) -> anyhow::Result<Console> {
         ))),
         Some(CaptureTo::Rows) => {
             files::check_dir(&args.out)?;
+            let former = ShardWriter::manifest(&args.out, args.shard.unwrap_or_default());
+            if !args.resume && former.exists() {
+                files::check(&former, Existing::forced(args.force))?;
+            }
             Ok(*console)
         }
         Some(CaptureTo::Moments) => {

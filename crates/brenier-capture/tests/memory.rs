@@ -99,7 +99,7 @@ fn memory_is_that_of_a_part() {
         let mut sink = ShardWriter::new(dir.path(), Former::Refuse);
         capture_to(&model, &prompts, &request, &mut (), &mut sink, &mut |_| {}).unwrap();
     });
-    for prompts in [&prompts[..PROMPTS / 4], &prompts] {
+    for prompts in [&prompts[..PROMPTS / 4], prompts.as_slice()] {
         measure(&mut || {
             let mut sink = MomentsSink::new(8, Nowhere);
             capture_to(&model, prompts, &request, &mut (), &mut sink, &mut |_| {}).unwrap();

@@ -28,8 +28,11 @@ pub struct Case {
     resid_post: Vec<f32>,
 }
 
+/// What is checked of a case.
+pub type Check = fn(&Case) -> Result<()>;
+
 /// The checks, by name.
-pub const CHECKS: [(&str, fn(&Case) -> Result<()>); 5] = [
+pub const CHECKS: [(&str, Check); 5] = [
     ("logits and layers are those of transformers", Case::parity),
     ("a cache changes nothing, under an edit too", Case::hooks_with_cache),
     ("captured rows do not depend on the batch", Case::capture),

@@ -156,9 +156,9 @@ fn rows_that_a_map_takes_beyond_their_range_are_not_written() {
     done(dir, &["fit", "--source", "s", "--target", "t", "--method", "mean", "--out", "map", "--quiet"]);
     let apply =
         |strength: &'static str| ["apply", "--map", "map", "--in", "s", "--out", "o", "--strength", strength];
-    let words = ["s: tensor `x`", "row 0, column 0 (counted from 0)", "comes to inf", "range of f32"];
+    let words = ["s: tensor `x`", "row 0, column 0 (counted from 0)", "leaves the range of f32"];
     let line = refused(dir, &apply("3e38"), &words);
     assert!(line.contains("strength 3e38") && line.contains("lower --strength"), "{line}");
-    refused(dir, &apply("-3e38"), &["comes to -inf"]);
+    refused(dir, &apply("-3e38"), &["leaves the range of f32 at strength -3e38"]);
     done(dir, &apply("1e38"));
 }

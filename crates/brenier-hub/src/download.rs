@@ -50,7 +50,7 @@ pub(crate) fn complete(
                 revision: place.revision.to_string(),
                 missing: place.missing(cached.as_ref()),
                 reason: format!("{} {verb}{}", client.endpoint(), failure.reason()),
-                hint: hint.to_owned(),
+                hint,
             });
         }
         (Err(failure), _) => return Err(explain(place, &client, failure, &api_url(place, &client))),
@@ -69,7 +69,7 @@ pub(crate) fn complete(
             revision: place.revision.to_string(),
             missing: place.missing(Some(&snapshot)),
             reason: "it was just downloaded".to_owned(),
-            hint: "does another program delete from the cache?".to_owned(),
+            hint: "does another program delete from the cache?",
         });
     }
     Ok(Resolved::from_cache(snapshot))
@@ -95,7 +95,7 @@ struct Download<'a> {
 enum Stop {
     /// It can go on from the bytes that are here.
     Broken(Failure),
-    Failed(HubError),
+    Failed(Box<HubError>),
 }
 
 impl From<Failure> for Stop {
@@ -245,7 +245,7 @@ impl Download<'_> {
                 Ok(()) => Failure::Network("the connection ended early".to_owned()),
                 Err(Stop::Broken(failure)) if failure.passes() => failure,
                 Err(Stop::Broken(failure)) => return Err(self.explain(failure, &remote.name)),
-                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Failed(error)) => return Err(*error),
             };
             if have > most {
                 (failures, most) = (0, have);
@@ -287,7 +287,7 @@ impl Download<'_> {
             _ => 0,
         };
         if begins != *have {
-            file.set_len(0).map_err(|source| Stop::Failed(HubError::io("write", path)(source)))?;
+            file.set_len(0).map_err(|source| Stop::Failed(Box::new(HubError::io("write", path)(source))))?;
             *have = 0;
         }
         if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -306,7 +306,7 @@ impl Download<'_> {
                 return Err(Failure::Answer("sends more bytes than it announced".to_owned()).into());
             }
             file.write_all(&buffer[..read])
-                .map_err(|source| Stop::Failed(HubError::io("write", path)(source)))?;
+                .map_err(|source| Stop::Failed(Box::new(HubError::io("write", path)(source))))?;
             *have += read as u64;
             let done = self.base + *have;
             (self.progress)(Progress::Received { done, total: self.total.max(done) });

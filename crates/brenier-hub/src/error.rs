@@ -57,7 +57,7 @@ pub enum HubError {
         /// Why it is not downloaded.
         reason: String,
         /// What to do about it.
-        hint: String,
+        hint: &'static str,
     },
     /// A model that the cache lacks, wholly or in part, while the Hub gives no answer.
     #[error("{name}, revision {revision}: {missing}; {reason}; {hint}")]
@@ -71,7 +71,7 @@ pub enum HubError {
         /// What became of the request.
         reason: String,
         /// What to do about it.
-        hint: String,
+        hint: &'static str,
     },
     /// A model that the Hub does not hand out: absent, private or gated.
     #[error("{name}: {reason}; {hint}")]

@@ -164,7 +164,7 @@ pub fn resolve(
                 revision: revision.to_string(),
                 missing: place.missing(cached.as_ref()),
                 reason: reason.to_owned(),
-                hint: hint.to_owned(),
+                hint,
             })
         }
     }

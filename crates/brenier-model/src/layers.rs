@@ -81,7 +81,6 @@ pub struct Mlp {
 
 /// Gate and up projections of a checkpoint.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a layer, and burn has no modules in boxes")]
 pub enum GateUp {
     /// A matrix each.
     Separate(SeparateGateUp),

@@ -97,6 +97,7 @@ fn in_blocks(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::ops::Range;
 
     use burn::tensor::{DType, Device};

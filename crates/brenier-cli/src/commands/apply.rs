@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use brenier::capture::{ActivationFile, Activations, Rows};
-use brenier::map::MapEntry;
+use brenier::map::{MapEntry, MapError};
 use serde_json::json;
 
 use crate::args::Apply;
@@ -109,20 +109,17 @@ fn mapped(mut rows: Rows, entry: &MapEntry, strength: f64) -> anyhow::Result<Row
             "row {row}, column {column} (counted from 0) is {value}: expected finite numbers"
         )));
     }
-    match &mut rows {
-        Rows::F32(rows) => entry.map.apply_rows_f32(rows.as_mut(), strength)?,
-        Rows::F64(rows) => entry.map.apply_rows(rows.as_mut(), strength)?,
-    }
-    if let Some((row, column, value)) = not_finite(&rows) {
-        let dtype = match &rows {
-            Rows::F32(_) => "f32",
-            Rows::F64(_) => "f64",
-        };
-        return Err(usage_error(format!(
-            "row {row}, column {column} (counted from 0) comes to {value}, beyond the range of {dtype}, at strength \
-             {strength:e}; lower --strength"
-        )));
-    }
+    let moved = match &mut rows {
+        Rows::F32(rows) => entry.map.apply_rows_f32(rows.as_mut(), strength),
+        Rows::F64(rows) => entry.map.apply_rows(rows.as_mut(), strength),
+    };
+    moved.map_err(|error| match error {
+        MapError::Overflow { row, column, number } => usage_error(format!(
+            "row {row}, column {column} (counted from 0) leaves the range of {number} at strength {strength:e}; lower \
+             --strength"
+        )),
+        other => other.into(),
+    })?;
     Ok(rows)
 }
 

@@ -2,7 +2,7 @@
 //! certificate of each fit.
 //!
 //! [`fit`] takes a [`Method`], the source rows (the behaviour to be changed), the target rows (the behaviour wanted)
-//! and [`FitOptions`], and gives a [`Fit`]: a [`RowMap`](brenier_map::RowMap) and its [`Certificate`].
+//! and [`FitOptions`], and gives a [`Fit`]: a [`RowMap`] and its [`Certificate`].
 //! [`GaussianOtMap`] is the short way for rows in any container ([`RowSource`]), and [`fit_moments`] the one for more rows than fit in memory: it
 //! takes [`Moments`], streamed, merged and kept in a [`MomentsFile`], and says what they may have lost. Fits run in f64;
 //! no `d x d` matrix appears where there are fewer rows than columns.

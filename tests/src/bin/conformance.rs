@@ -30,11 +30,11 @@ fn main() -> Result<ExitCode> {
             match result {
                 Ok(()) => {
                     passed += 1;
-                    println!("ok      {:<10} {name} ({seconds:.1} s)", case.name());
+                    println!("ok      {:<12} {name} ({seconds:.1} s)", case.name());
                 }
                 Err(error) => {
                     failed += 1;
-                    println!("FAILED  {:<10} {name} ({seconds:.1} s): {error:#}", case.name());
+                    println!("FAILED  {:<12} {name} ({seconds:.1} s): {error:#}", case.name());
                 }
             }
         }

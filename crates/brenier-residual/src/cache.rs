@@ -1,5 +1,7 @@
 //! Keys and values of tokens already read.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// The keys and values of every block for the tokens read so far.
@@ -9,6 +11,29 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 #[derive(Debug, Clone, Default)]
 pub struct KvCache {
     layers: Vec<Option<Layer>>,
+    /// Where set, the layers are of one row, and this says how the rows of a step begin with it.
+    start: Option<Start>,
+}
+
+/// How many tokens each row takes from a common start, and to how many columns they are padded.
+#[derive(Debug, Clone)]
+struct Start {
+    tokens: Arc<[usize]>,
+    columns: usize,
+}
+
+impl Start {
+    /// `[1, kv_heads, past, head_dim]` to `[rows, kv_heads, columns, head_dim]`.
+    fn rows(&self, x: &Tensor<4>) -> Tensor<4> {
+        // Burn does not narrow to nothing: a row that takes nothing is cut out of zeros.
+        let [_, heads, _, width] = x.dims();
+        let zeros = Tensor::zeros([1, heads, self.columns, width], (&x.device(), x.dtype()));
+        let row = |&tokens: &usize| match tokens {
+            0 => zeros.clone(),
+            _ => shift(x.clone().narrow(2, 0, tokens), self.columns),
+        };
+        Tensor::cat(self.tokens.iter().map(row).collect(), 0)
+    }
 }
 
 /// One block's part: `[rows, kv_heads, room, head_dim]`, of which the first `used` columns count.
@@ -23,13 +48,14 @@ impl KvCache {
     /// An empty cache for a model of `layers` blocks.
     #[must_use]
     pub fn new(layers: usize) -> Self {
-        Self { layers: vec![None; layers] }
+        Self { layers: vec![None; layers], start: None }
     }
 
     /// Tokens in the cache of block `layer`, padding included.
     #[must_use]
     pub fn tokens(&self, layer: usize) -> usize {
-        self.layers.get(layer).and_then(Option::as_ref).map_or(0, |layer| layer.used)
+        let found = self.layers.get(layer).and_then(Option::as_ref);
+        found.map_or(0, |layer| self.start.as_ref().map_or(layer.used, |start| start.columns))
     }
 
     /// Appends keys and values of new tokens and returns all of them.
@@ -41,6 +67,10 @@ impl KvCache {
             self.layers.resize(layer + 1, None);
         }
         let slot = &mut self.layers[layer];
+        if let (Some(start), Some(layer)) = (&self.start, &*slot) {
+            let join = |start, new| Tensor::cat(vec![start, new], 2);
+            return (join(start.rows(&layer.keys), keys), join(start.rows(&layer.values), values));
+        }
         let (keys, values, used) = match slot.take() {
             Some(Layer { keys: all_keys, values: all_values, used }) => {
                 let new = keys.dims()[2];
@@ -91,30 +121,11 @@ impl KvCache {
     }
 
     /// Of a cache of one row: rows that begin with its first tokens, `tokens[i]` of them in row `i`, padded on the left
-    /// to `columns`. For prompts that begin alike.
-    ///
-    /// # Shapes
-    /// `[1, kv_heads, past, head_dim]` to `[tokens.len(), kv_heads, columns, head_dim]`.
+    /// to `columns`. For prompts that begin alike, and for one step: keys and values of the step are not kept, so that
+    /// only those of one block exist at a time.
     #[must_use]
-    pub fn shared_start(&self, tokens: &[usize], columns: usize) -> Self {
-        let start = |x: &Tensor<4>| {
-            // Burn does not narrow to nothing: a row that shares nothing is cut out of zeros.
-            let [_, heads, _, width] = x.dims();
-            let zeros = Tensor::zeros([1, heads, columns, width], (&x.device(), x.dtype()));
-            let row = |&tokens: &usize| match tokens {
-                0 => zeros.clone(),
-                _ => shift(x.clone().narrow(2, 0, tokens), columns),
-            };
-            Tensor::cat(tokens.iter().map(row).collect(), 0)
-        };
-        let layers = self.layers.iter().map(|layer| {
-            layer.as_ref().map(|layer| Layer {
-                keys: start(&layer.keys),
-                values: start(&layer.values),
-                used: columns,
-            })
-        });
-        Self { layers: layers.collect() }
+    pub(crate) fn shared_start(&self, tokens: &[usize], columns: usize) -> Self {
+        Self { layers: self.layers.clone(), start: Some(Start { tokens: tokens.into(), columns }) }
     }
 
     /// Replaces keys and values of every block, without the room for more.
@@ -231,9 +242,16 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_begin_alike_share_a_start() {
+    fn rows_that_begin_alike_share_a_start_for_one_step() {
         let cache = filled(&[&[1.0, 2.0, 3.0]]);
-        let rows = cache.shared_start(&[3, 0, 2], 3);
-        assert_eq!(content(&rows), [[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [0.0, 1.0, 2.0]]);
+        let mut rows = cache.shared_start(&[3, 0, 2], 3);
+        assert_eq!(rows.tokens(0), 3);
+        let new = || column(&[&[7.0], &[8.0], &[9.0]]);
+        for _ in 0..2 {
+            let (keys, values) = rows.extend(0, new(), new().neg());
+            assert_eq!(numbers(&keys), [[1.0, 2.0, 3.0, 7.0], [0.0, 0.0, 0.0, 8.0], [0.0, 1.0, 2.0, 9.0]]);
+            assert_eq!(numbers(&values.neg()), numbers(&keys));
+            assert_eq!(rows.tokens(0), 3, "what a step adds is not kept");
+        }
     }
 }

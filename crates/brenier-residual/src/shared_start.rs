@@ -56,7 +56,8 @@ impl SharedStart {
         self.tokens
     }
 
-    /// What is left to read of a batch of such prompts, and the cache that it continues. All of it and none where the
+    /// What is left to read of a batch of such prompts, and the cache that it continues: for this one step, of which it
+    /// keeps nothing. All of it and none where the
     /// model [reads](ResidualModel::rereads) rows of this length in another way from their first token on.
     ///
     /// A row that is padded on the left takes as much less from the shared start, so that in all rows the same columns

@@ -61,7 +61,7 @@ impl brenier_residual::Tap for Count {
     }
 }
 
-/// The same capture in memory, in one part.
+/// A capture of all prompts into memory, in one part.
 fn whole(position: Position) -> Activations {
     let request = Request { part: None, ..request("0/1", position) };
     capture(&Counter::new(4), &prompts(), &request, &mut Add(1, 0.5), &mut |_| {}).unwrap()

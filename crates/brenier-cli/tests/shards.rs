@@ -235,7 +235,7 @@ fn activations_are_captured_under_a_map() {
         ["capture", "--model", "llama2", "--layers", "1,2", "--batch", "1", "--prompts", "source.jsonl"];
     let found = json(dir, &[&both[..], &["--map", "map", "--out", "edited"]].concat());
     assert!(found["intervention"]["edits"].as_str().unwrap().contains("blocks.1"), "{found}");
-    // Captured under the map, and mapped off-line.
+    // Captured under the map; and captured without it, then mapped.
     done(dir, &["apply", "--map", "map", "--in", "source", "--out", "applied"]);
     let rows = |name: &str| {
         brenier::capture::ActivationFile::open(&dir.join(name)).unwrap().rows(TENSOR).unwrap().to_f64()

@@ -40,7 +40,7 @@ pub fn run(args: &Generate, common: &Common, console: &Console) -> anyhow::Resul
     let mut tap = hooks::Intervention::new(spec, &edits)?;
     let mut options = options(args, common, &subject.model, &prompts.ids);
 
-    let run = fingerprint(&subject, &prompts.ids, &options, &info)?;
+    let run = || fingerprint(&subject, &prompts.ids, &options, &info);
     let mut earlier = Earlier::open(&args.out, run, args.force)?;
     options.skip = earlier.done.keys().copied().collect();
     if !earlier.done.is_empty() {
@@ -145,10 +145,12 @@ struct Done {
 
 impl Earlier {
     /// Opens the journal of an output. That of another run is refused, or with `force` thrown away.
-    fn open(out: &Path, run: String, force: bool) -> anyhow::Result<Self> {
+    /// The fingerprint, which takes reading the weights, is made only where there is a journal.
+    fn open(out: &Path, run: impl FnOnce() -> anyhow::Result<String>, force: bool) -> anyhow::Result<Self> {
         let Some((mut journal, lines)) = Journal::beside(out)? else {
             return Ok(Self { journal: None, done: BTreeMap::new(), added: 0 });
         };
+        let run = run()?;
         let mut done = BTreeMap::new();
         match lines.split_first() {
             Some((first, lines)) if *first == run => {
